@@ -1,0 +1,1 @@
+"""Farpoint, the service: everything that touches the world. The numerical core is `farpoint_models`."""

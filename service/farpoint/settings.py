@@ -1,0 +1,213 @@
+"""Settings: environment variables `FARPOINT_<GROUP>__<NAME>`, or the same keys in a TOML file named by
+`FARPOINT_CONFIG`.
+
+The environment wins over the file. A bad or unknown setting is a `SettingsError` that names it: a misspelt setting
+that is silently ignored is worse than a refused start.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from farpoint.errors import SettingsError
+from farpoint.paths import shipped_model
+
+PREFIX = "FARPOINT_"
+CONFIG_VARIABLE = "FARPOINT_CONFIG"
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(_Group):
+    """How to reach Kafka; the same for the worker (Faust) and the tools (kafka-python)."""
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="brokers to start from, comma separated", min_length=1)
+    group_id: str = Field("farpoint", description="prefix of the consumer groups `-embed` and `-detect`", min_length=1)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="as Kafka clients name it"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="used with a SASL protocol"
+    )
+    sasl_username: str | None = Field(None, description="used with a SASL protocol")
+    sasl_password: SecretStr | None = Field(None, description="used with a SASL protocol; masked wherever it is shown")
+    ssl_cafile: Path | None = Field(None, description="certificate authority of the brokers; default: the system's")
+    ssl_certfile: Path | None = Field(None, description="client certificate, where brokers ask for one")
+    ssl_keyfile: Path | None = Field(None, description="key of the client certificate")
+    ssl_password: SecretStr | None = Field(None, description="password of that key")
+    ssl_check_hostname: bool = Field(True, description="whether the certificate must name the broker's host")
+
+    @property
+    def servers(self) -> list[str]:
+        """The bootstrap servers, one by one."""
+        return [server.strip() for server in self.bootstrap_servers.split(",") if server.strip()]
+
+
+class TopicsSettings(_Group):
+    """What the topics are called and how they are laid out."""
+
+    domain: str = Field("vision", description="first part of every topic name", pattern=r"^[a-zA-Z0-9-]+$")
+    partitions: int = Field(8, description="partitions of each topic", ge=1)
+    replication_factor: int = Field(1, description="copies of each partition", ge=1)
+
+
+class EmbedderSettings(_Group):
+    """The model that turns pictures into vectors, and how it is fed."""
+
+    model: Path = Field(
+        shipped_model(), description="folder with `model.onnx` and `card.json`; default: the shipped one"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`cuda` fails at start where it cannot be had")
+    max_batch: int = Field(32, description="most frames in one device batch", ge=1, le=1024)
+    max_wait_seconds: float = Field(0.01, description="how long an incomplete batch waits for more frames", ge=0, le=10)
+    threads: int = Field(0, description="decode and inference threads each; 0: as many as the cores allow", ge=0)
+
+
+class MediaSettings(_Group):
+    """Bounds on what is taken in."""
+
+    max_record_bytes: int = Field(8 * 2**20, description="largest record published or produced, bytes", ge=2**16)
+    max_pixels: int = Field(50_000_000, description="largest picture decoded, width x height", ge=1)
+
+
+class DetectorSettings(_Group):
+    """The online clusterer and the outlier score. They shape a detector when its first vector arrives."""
+
+    scope: Literal["shared", "source"] = Field("shared", description="one detector for all sources, or one for each")
+    geometry: Literal["cosine", "standardized"] = Field(
+        "cosine", description="`cosine` for embeddings; `standardized` for raw numeric features"
+    )
+    clusters: int = Field(100, description="most clusters a detector keeps", ge=1, le=10_000)
+    warm_up: int = Field(256, description="vectors before the first score", ge=2, le=1_000_000)
+    half_life_vectors: float = Field(20_000, description="after so many vectors a vector weighs half", gt=0)
+    false_alarm_rate: float = Field(0.001, description="share of normal vectors that may be flagged", gt=0, lt=1)
+    checkpoint_seconds: float = Field(5.0, description="time between checkpoints of the detectors", gt=0, le=3600)
+
+
+class DeadLettersSettings(_Group):
+    """When bad records stop being single records and become an outage."""
+
+    max_in_a_row: int = Field(1000, description="so many bad records in a row, and no good one, stop the worker", ge=1)
+
+
+class HttpSettings(_Group):
+    """Health and metrics."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8080, description="port to listen on; 0: any free one, logged", ge=0, le=65535)
+
+
+class LogSettings(_Group):
+    """What is logged to stderr, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line shown")
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`auto`: readable on a terminal, JSON lines otherwise"
+    )
+
+
+class Settings(BaseSettings):
+    """All settings of Farpoint."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=False
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicsSettings = TopicsSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    media: MediaSettings = MediaSettings()
+    detector: DetectorSettings = DetectorSettings()
+    dead_letters: DeadLettersSettings = DeadLettersSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file; no `.env` files, which surprise people who did not write them."""
+        del dotenv_settings, file_secret_settings
+        config = os.environ.get(CONFIG_VARIABLE)
+        file = (TomlConfigSettingsSource(settings_cls, Path(config)),) if config else ()
+        return (init_settings, env_settings, *file)
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment and the file it names.
+
+    Raises
+    ------
+    SettingsError
+        A setting is unknown or bad, or the file cannot be read; the one-line message names it.
+    """
+    environ = os.environ if environ is None else environ
+    _refuse_unknown_variables(environ)
+    config = environ.get(CONFIG_VARIABLE)
+    if config and not Path(config).is_file():
+        raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {config}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"{name}: there is no such setting") from None
+        shown = "" if "password" in name.lower() else f", not {first['input']!r}"
+        raise SettingsError(f"{name}: {first['msg'].lower()}{shown}") from None
+    except (ValueError, OSError) as error:  # TOML syntax, a group given as text, an unreadable file
+        raise SettingsError(f"{config or PREFIX + '*'}: {' '.join(str(error).split())}") from None
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    # pydantic-settings looks up the names it knows and never sees a misspelt one.
+    groups = {name.upper(): model for name, model in _groups().items()}
+    for variable in environ:
+        if not variable.upper().startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        group, _, name = variable.upper().removeprefix(PREFIX).partition("__")
+        if group not in groups or name.lower() not in groups[group].model_fields:
+            raise SettingsError(f"{variable}: there is no such setting")
+
+
+def _groups() -> dict[str, type[_Group]]:
+    return {
+        name: field.annotation
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Group)
+    }
+
+
+def effective_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings as plain data for the log, secrets masked."""
+    return settings.model_dump(mode="json")
+
+
+Row = Annotated[tuple[str, str, str], "variable, default, meaning"]
+
+
+def settings_table() -> list[Row]:
+    """Return every setting as (environment variable, default, meaning), in order, for docs and `--help`."""
+    rows: list[Row] = []
+    for group_name, model in _groups().items():
+        for name, field in model.model_fields.items():
+            # The shipped model's folder differs from machine to machine; its description says what it is.
+            default = "" if field.default is None or isinstance(field.default, Path) else str(field.default)
+            rows.append((f"{PREFIX}{group_name}__{name}".upper(), default, field.description or ""))
+    return rows
