@@ -1,7 +1,6 @@
-"""Settings: environment variables `FARPOINT_<GROUP>__<NAME>`, or the same keys in a TOML file named by
-`FARPOINT_CONFIG`.
+"""Settings: environment variables `FARPOINT_<GROUP>__<NAME>`, or the same keys in a TOML file.
 
-The environment wins over the file. A bad or unknown setting is a `SettingsError` that names it: a misspelt setting
+`FARPOINT_CONFIG` names the file; the environment wins over it. A bad or unknown setting is a `SettingsError` that names it: a misspelt setting
 that is silently ignored is worse than a refused start.
 """
 

@@ -1,5 +1,6 @@
-"""The topics: their names, and what each is configured for. `farpoint topics apply` makes a cluster agree with this
-table.
+"""The topics: their names, and what each is configured for.
+
+`farpoint topics apply` makes a cluster agree with this table.
 """
 
 from collections.abc import Mapping
