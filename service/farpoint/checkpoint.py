@@ -6,13 +6,12 @@ that whoever is assigned that partition reads just the detectors it has to go on
 
 from collections.abc import Iterable
 
-import kafka
 import msgspec
 import structlog
 from msgspec import Struct
 
-from farpoint.kafka_clients import consumer, kafka_errors
 from farpoint.settings import KafkaSettings
+from farpoint.topic_reader import TopicReader
 
 VERSION = 1
 
@@ -86,31 +85,13 @@ def load_checkpoints(
         Which partitions to read; None: all.
     """
     newest: dict[tuple[int, str], Checkpoint] = {}
-    # The bound is for one fetch; Kafka hands out a larger record all the same.
-    with kafka_errors(settings):
-        reader = consumer(settings, auto_offset_reset="earliest", max_partition_fetch_bytes=16 * 2**20)
-        try:
-            wanted = sorted(reader.partitions_for_topic(topic) or () if partitions is None else partitions)
-            parts = [kafka.TopicPartition(topic, partition) for partition in wanted]
-            for part, value in _read_to_end(reader, parts):
-                if value is not None:
-                    checkpoint = read_checkpoint(value)
-                    known = newest.get((part, checkpoint.detector))
-                    # A paused and replaced writer may come late: the highest position wins, not the last record.
-                    if known is None or checkpoint.next_offset >= known.next_offset:
-                        newest[part, checkpoint.detector] = checkpoint
-        finally:
-            reader.close()
+    with TopicReader(settings, [topic], partitions, fetch_bytes=16 * 2**20) as reader:
+        for record in reader.to_end():
+            if record.value is None:
+                continue
+            checkpoint = read_checkpoint(record.value)
+            key = (record.ref.partition, checkpoint.detector)
+            # A paused and replaced writer may come late: the highest position wins, not the last record.
+            if key not in newest or checkpoint.next_offset >= newest[key].next_offset:
+                newest[key] = checkpoint
     return newest
-
-
-def _read_to_end(reader: kafka.KafkaConsumer, parts: list[kafka.TopicPartition]) -> Iterable[tuple[int, bytes | None]]:
-    reader.assign(parts)
-    ends = reader.end_offsets(parts)
-    reader.seek_to_beginning(*parts)
-    left = {part for part in parts if reader.position(part) < ends[part]}
-    while left:
-        for part, records in reader.poll(timeout_ms=1000).items():
-            for record in records:
-                yield part.partition, record.value
-        left = {part for part in left if reader.position(part) < ends[part]}

@@ -1,8 +1,8 @@
 """The process between a `ChildProcess` and us: it starts the child, and ends it when we are gone, however we went.
 
-Run as a script (`python -I -S child_guardian.py GRACE PID_FILE COMMAND...`), so it uses the standard library alone. Its standard
-input is a pipe whose other end only our process holds: the kernel closes that end when our process ends, `kill -9`
-included, on every Unix. What is written there before the end is the grace in seconds, in place of GRACE.
+Run as a script (`python -I -S child_guardian.py GRACE PID_FILE COMMAND...`), so it uses the standard library alone. Its
+standard input is a pipe whose other end only our process holds: the kernel closes that end when our process ends,
+`kill -9` included, on every Unix. What is written there before the end is the grace in seconds, in place of GRACE.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     """Run the command until it ends or our standard input does; return its exit code, 128 + n after signal n."""
     grace, pid_file, *command = arguments
     try:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_guardian)  # noqa: PLW1509
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_guardian)
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return 127

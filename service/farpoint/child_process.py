@@ -32,8 +32,8 @@ class ChildProcess:
     name
         What to call it in error messages.
     output
-        File that its standard output and error are written to, replacing what was there. Without it the standard output is kept
-        for `wait_for_line` and `lines`, and the standard error is ours.
+        File that its standard output and error are written to, replacing what was there. Without it the standard output
+        is kept for `wait_for_line` and `lines`, and the standard error is ours.
     error_output
         File for the standard error alone; the standard output is kept as without `output`.
     grace_seconds

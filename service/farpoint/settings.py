@@ -1,7 +1,7 @@
 """Settings: environment variables `FARPOINT_<GROUP>__<NAME>`, or the same keys in a TOML file.
 
-`FARPOINT_CONFIG` names the file; the environment wins over it. A bad or unknown setting is a `SettingsError` that names it: a misspelt setting
-that is silently ignored is worse than a refused start.
+`FARPOINT_CONFIG` names the file; the environment wins over it. A bad or unknown setting is a `SettingsError` that
+names it: a misspelt setting that is silently ignored is worse than a refused start.
 """
 
 import os
@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from farpoint.errors import SettingsError
-from farpoint.paths import shipped_model
+from farpoint_models.card import shipped_model_folder
 
 PREFIX = "FARPOINT_"
 CONFIG_VARIABLE = "FARPOINT_CONFIG"
@@ -65,7 +65,7 @@ class EmbedderSettings(_Group):
     """The model that turns pictures into vectors, and how it is fed."""
 
     model: Path = Field(
-        shipped_model(), description="folder with `model.onnx` and `card.json`; default: the shipped one"
+        shipped_model_folder(), description="folder with `model.onnx` and `card.json`; default: the shipped one"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`cuda` fails at start where it cannot be had")
     max_batch: int = Field(32, description="most frames in one device batch", ge=1, le=1024)

@@ -1,0 +1,415 @@
+"""Streaming k-means: a live picture of what a stream of vectors consists of."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from river import base
+
+from .geometry import Array, Cosine, GeometryName, Standardized, as_vectors, make_geometry, validate
+
+ChangeType = Literal["birth", "death", "merge", "split"]
+
+WARM_UP_PER_CLUSTER = 16
+"""A cluster is asked to stand on this many vectors, in the warm-up and while the number of clusters grows."""
+LLOYD_ROUNDS = 8
+SEED_WEIGHT = 1.0
+SEED_RANK = 1.0
+CHILD_MASS = 0.5
+PARENT_WEIGHT = 8.0
+"""After a split the parent's mean moves as if it stood on this few vectors: half of what it stood on has left."""
+DEATH_SHARE = 0.01
+"""A cluster whose mass falls below this share of the mean mass dies, if it had half a half-life to prove itself."""
+
+
+@dataclass(frozen=True)
+class ClusterChange:
+    """Something happened to the list of clusters.
+
+    Parameters
+    ----------
+    type
+        `birth`, `death`, `merge` (into `cluster_id`) or `split` (`cluster_id` is the new one).
+    cluster_id
+        The cluster concerned; never reused.
+    from_ids
+        Clusters it came from.
+    size
+        Its effective number of vectors at that moment.
+    members
+        Rows of the batch just learned that lie nearest to its centroid, nearest first, three at most.
+    """
+
+    type: ChangeType
+    cluster_id: int
+    from_ids: tuple[int, ...] = ()
+    size: float = 0.0
+    members: tuple[int, ...] = ()
+
+
+class StreamKMeans(base.Clusterer):
+    """Mini-batch k-means with forgetting, over arrays.
+
+    The first `warm_up` vectors are kept; then k-means++ (Arthur & Vassilvitskii, 2007) and a few Lloyd rounds found the
+    first clusters, one for every 16 vectors at most. From then on every batch is assigned to the nearest centroids and
+    moves them by the mean of what they got, as in web-scale k-means (Sculley, 2010), with counts that halve every
+    `half_life_vectors` vectors, so that centroids follow a drifting stream. Departures: the number of clusters grows
+    while the data warrants it, up to `clusters`, by splitting the cluster with most scatter; a cluster that no longer
+    gets vectors dies and its place is split off elsewhere; clusters carry ids that are never reused.
+
+    Parameters
+    ----------
+    clusters
+        Most clusters kept.
+    warm_up
+        Vectors before the first centroids.
+    half_life_vectors
+        After so many vectors a vector counts half.
+    geometry
+        `cosine` or `standardized`.
+    seed
+        Of k-means++. Nothing else is random.
+
+    Attributes
+    ----------
+    dimension : int | None
+        None until the first vectors.
+    n_seen : int
+        Vectors learned.
+    ids, mass, means
+        Of the live clusters: (K,) int64, (K,) float64 decayed counts, (K, D) means of rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(7)
+    >>> X = np.repeat(np.eye(3, 8), 40, axis=0) + rng.normal(0, 0.05, (120, 8))
+    >>> model = StreamKMeans(clusters=3, warm_up=60)
+    >>> changes = model.learn_many(rng.permutation(X))
+    >>> [change.type for change in changes]
+    ['birth', 'birth', 'birth']
+    >>> len(set(model.predict_many(X[:40]))), len(set(model.predict_many(X)))
+    (1, 3)
+    """
+
+    def __init__(
+        self,
+        clusters: int = 100,
+        warm_up: int = 256,
+        half_life_vectors: float = 20_000.0,
+        geometry: GeometryName = "cosine",
+        seed: int = 0,
+    ) -> None:
+        if clusters < 1 or warm_up < 1 or not half_life_vectors > 0:
+            raise ValueError("clusters, warm_up and half_life_vectors must be positive")
+        self.clusters = clusters
+        self.warm_up = warm_up
+        self.half_life_vectors = half_life_vectors
+        self.geometry = geometry
+        self.seed = seed
+        self._space: Cosine | Standardized | None = None
+        self.feature_names: list[Any] | None = None
+        self.n_seen = 0
+        self.next_id = 0
+        self.buffer: list[Array] = []
+        self._clear(0)
+
+    def _clear(self, dimension: int) -> None:
+        self.ids = np.zeros(0, np.int64)
+        self.mass = np.zeros(0)
+        self.weight = np.zeros(0)
+        self.scatter = np.zeros(0)
+        self.born = np.zeros(0, np.int64)
+        self.adopted = np.zeros(0, np.bool_)
+        self.means: Array = np.zeros((0, dimension), np.float32)
+        self.points: Array = self.means
+
+    # --- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def dimension(self) -> int | None:
+        """Length of the vectors, None until the first."""
+        return None if self._space is None else self._space.dimension
+
+    @property
+    def space(self) -> Cosine | Standardized:
+        """The geometry, once there is a dimension."""
+        if self._space is None:
+            raise RuntimeError("no vectors were learned yet")
+        return self._space
+
+    def begin(self, dimension: int) -> None:
+        """Settle on a dimension; done by the first vectors."""
+        self._space = make_geometry(self.geometry, dimension)
+        self._clear(dimension)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether there are clusters."""
+        return len(self.ids) > 0
+
+    @property
+    def centroids(self) -> Array:
+        """Centroids (K, D) float32 in the space of the vectors (of length one in cosine geometry)."""
+        return self.means if self._space is None else self._space.original(self.means)
+
+    def validate(self, vectors: Array) -> None:
+        """Raise InvalidRecord when vectors (N, D) float32 do not fit."""
+        validate(vectors, self.geometry, self.dimension)
+
+    # --- river's verbs ----------------------------------------------------------------------------------------------
+
+    def vector(self, x: dict[Any, float]) -> Array:
+        """Turn a river dictionary into vectors (1, D): features by name, as first learned; missing ones are 0."""
+        names = self.feature_names if self.feature_names is not None else sorted(x, key=str)
+        return as_vectors([[x.get(name, 0.0) for name in names]])
+
+    def learn_one(self, x: dict[Any, float]) -> None:
+        """Learn one dictionary of numeric features."""
+        vector = self.vector(x)
+        self.learn_many(vector)
+        if self.feature_names is None:
+            self.feature_names = sorted(x, key=str)
+
+    def predict_one(self, x: dict[Any, float]) -> int:
+        """Name the nearest cluster: its id, -1 while there is none."""
+        return int(self.predict_many(self.vector(x))[0])
+
+    def predict_many(self, vectors: Array) -> Array:
+        """Ids (N,) int64 of the nearest clusters, -1 while there are none."""
+        vectors = as_vectors(vectors)
+        self.validate(vectors)
+        if not self.is_warm:
+            return np.full(len(vectors), -1, np.int64)
+        return self.ids[
+            np.argmin(self.space.distances(self.space.place(self.space.rows(vectors)), self.points), axis=1)
+        ]
+
+    def learn_many(self, vectors: Array) -> list[ClusterChange]:
+        """Learn vectors (N, D); all of them move their cluster.
+
+        Raises
+        ------
+        InvalidRecord
+            When they do not fit; nothing is learned then.
+        """
+        vectors = as_vectors(vectors)
+        self.validate(vectors)
+        if not self.is_warm:
+            return self.collect(vectors)
+        rows = self.space.rows(vectors)
+        distances = self.space.distances(self.space.place(rows), self.points)
+        nearest = np.argmin(distances, axis=1)
+        everything = np.ones(len(rows), np.bool_)
+        return self.absorb(rows, nearest, distances[np.arange(len(rows)), nearest], everything, everything)
+
+    # --- warm-up ----------------------------------------------------------------------------------------------------
+
+    def collect(self, vectors: Array) -> list[ClusterChange]:
+        """Keep validated vectors (N, D) float32; found the first clusters once there are `warm_up`."""
+        if self._space is None:
+            self.begin(vectors.shape[1])
+        self.buffer.append(vectors.copy())
+        self.n_seen += len(vectors)
+        if self.n_seen < self.warm_up:
+            return []
+        rows = self.space.rows(np.concatenate(self.buffer))
+        self.space.update(rows, self.half_life_vectors)
+        self.buffer = []
+        changes = self.found(rows)
+        first = len(rows) - len(vectors)  # members are rows of this batch; earlier ones are gone
+        distances = self.space.distances(self.space.place(rows[first:]), self.points)
+        return [
+            ClusterChange("birth", int(i), (), float(m), _nearest_rows(distances, column))
+            for column, (i, m) in enumerate(zip(self.ids, self.mass, strict=True))
+            if changes
+        ]
+
+    def found(self, rows: Array) -> bool:
+        """Found the first clusters on rows (N, D)."""
+        points = self.space.place(rows)
+        wanted = max(1, min(self.clusters, len(rows) // WARM_UP_PER_CLUSTER))
+        means, labels = lloyd(self.space, rows, points, wanted, self.seed)
+        counts = np.bincount(labels, minlength=len(means)).astype(np.float64)
+        self.means = means
+        self.points = self.space.place(means)
+        own = self.space.distances(points, self.points)[np.arange(len(rows)), labels]
+        self.ids = np.arange(self.next_id, self.next_id + len(means), dtype=np.int64)
+        self.next_id += len(means)
+        self.mass = counts
+        self.weight = counts.copy()
+        self.scatter = np.bincount(labels, weights=own, minlength=len(means)) / counts
+        self.born = np.full(len(means), self.n_seen, np.int64)
+        self.adopted = np.zeros(len(means), np.bool_)
+        return True
+
+    # --- the stream -------------------------------------------------------------------------------------------------
+
+    def absorb(
+        self, rows: Array, nearest: Array, distance: Array, counted: Array, moving: Array
+    ) -> list[ClusterChange]:
+        """Fold one batch of rows into the clusters.
+
+        Parameters
+        ----------
+        rows
+            (N, D) rows of the geometry.
+        nearest, distance
+            (N,) each row's nearest cluster (position, not id) and its distance to it.
+        counted
+            (N,) bool: rows that add to a cluster's mass.
+        moving
+            (N,) bool: rows that also pull its mean; a part of `counted`.
+        """
+        self.n_seen += len(rows)
+        decay = 2.0 ** (-len(rows) / self.half_life_vectors)
+        self.mass *= decay
+        self.weight *= decay
+        k = len(self.ids)
+        self.mass += np.bincount(nearest[counted], minlength=k)
+        taken = np.flatnonzero(moving)
+        if taken.size:
+            taken = taken[np.argsort(nearest[taken], kind="stable")]
+            clusters, starts, counts = np.unique(nearest[taken], return_index=True, return_counts=True)
+            sums = np.add.reduceat(rows[taken], starts, axis=0)
+            self.weight[clusters] += counts
+            step = (counts / self.weight[clusters])[:, None].astype(rows.dtype)
+            means = self.means[clusters]
+            means += step * (sums / counts[:, None].astype(rows.dtype) - means)
+            self.means[clusters] = means
+            share = counts / self.weight[clusters]
+            average = np.add.reduceat(distance[taken], starts) / counts
+            self.scatter[clusters] += share * (average - self.scatter[clusters])
+            stale = self.space.update(rows[taken], self.half_life_vectors)
+            if stale:
+                self.points = self.space.place(self.means)
+            else:
+                self.points[clusters] = self.space.place(means)
+        changes = self._bury()
+        # Positions have moved when somebody died: growth waits for the next batch.
+        return changes or self._grow(rows, taken, nearest, distance)
+
+    def _grow(self, rows: Array, taken: Array, nearest: Array, distance: Array) -> list[ClusterChange]:
+        """Split off the cluster with most scatter, at the batch's member furthest from it, while there is room."""
+        room = min(self.clusters, self.n_seen // WARM_UP_PER_CLUSTER) - len(self.ids)
+        changes: list[ClusterChange] = []
+        for _ in range(min(room, 1 + len(rows) // 32)):
+            if taken.size == 0:
+                break
+            inertia = self.mass * self.scatter ** (1 if self.geometry == "cosine" else 2)
+            parent = int(nearest[taken][np.argmax(inertia[nearest[taken]])])
+            members = taken[nearest[taken] == parent]
+            seed = int(members[np.argsort(distance[members], kind="stable")[int(SEED_RANK * (len(members) - 1))]])
+            taken = taken[nearest[taken] != parent]
+            if self.scatter[parent] <= self.space.resolution or distance[seed] <= self.space.resolution:
+                continue
+            half = self.mass[parent] * CHILD_MASS
+            self.mass[parent] -= half
+            self.weight[parent] = min(self.weight[parent], PARENT_WEIGHT)
+            parent_id = int(self.ids[parent])
+            new = self.add(rows[seed], half, SEED_WEIGHT, float(self.scatter[parent]), bool(self.adopted[parent]))
+            changes.append(ClusterChange("split", new, (parent_id,), half, (seed,)))
+        return changes
+
+    def add(self, mean: Array, mass: float, weight: float, scatter: float, adopted: bool) -> int:
+        """Add one cluster with mean (D,); returns its id."""
+        new = self.next_id
+        self.next_id += 1
+        self.ids = np.append(self.ids, np.int64(new))
+        self.mass = np.append(self.mass, mass)
+        self.weight = np.append(self.weight, weight)
+        self.scatter = np.append(self.scatter, scatter)
+        self.born = np.append(self.born, np.int64(self.n_seen))
+        self.adopted = np.append(self.adopted, adopted)
+        self.means = np.concatenate([self.means, mean[None].astype(self.means.dtype)])
+        self.points = np.concatenate([self.points, self.space.place(mean[None].astype(self.means.dtype))])
+        return new
+
+    def adopt(self, mean: Array, count: float) -> list[ClusterChange]:
+        """Found a cluster on the mean (D,) of `count` rows that recurred; where there is no room, the lightest dies."""
+        changes: list[ClusterChange] = []
+        if len(self.ids) >= self.clusters:
+            changes += self.remove(np.arange(len(self.ids)) != int(np.argmin(self.mass)))
+        scatter = float(self.scatter.mean()) if len(self.ids) else 0.0
+        new = self.add(mean, count, count, scatter, adopted=True)
+        return [*changes, ClusterChange("birth", new, (), count)]
+
+    def remove(self, keep: Array) -> list[ClusterChange]:
+        """Keep the clusters of a mask (K,); the others die."""
+        gone = [
+            ClusterChange("death", int(i), (), float(m)) for i, m in zip(self.ids[~keep], self.mass[~keep], strict=True)
+        ]
+        for name in ("ids", "mass", "weight", "scatter", "born", "adopted", "means", "points"):
+            setattr(self, name, getattr(self, name)[keep])
+        return gone
+
+    def _bury(self) -> list[ClusterChange]:
+        old = self.n_seen - self.born > self.half_life_vectors / 2.0
+        dying = old & (self.mass < DEATH_SHARE * self.mass.mean())
+        return self.remove(~dying) if dying.any() else []
+
+    @classmethod
+    def _unit_test_params(cls) -> Any:
+        """Parameters river's estimator checks use."""
+        yield {"geometry": "standardized", "clusters": 8, "warm_up": 32}
+
+
+def lloyd(
+    space: Cosine | Standardized, rows: Array, points: Array, wanted: int, seed: int, rounds: int = LLOYD_ROUNDS
+) -> tuple[Array, Array]:
+    """Batch k-means: k-means++ seeds and a few Lloyd rounds.
+
+    Parameters
+    ----------
+    space
+        The geometry of rows and points.
+    rows, points
+        (N, D) rows and their grid points.
+    wanted
+        Most clusters; fewer come back when there are fewer distinct points.
+    seed
+        Of the draws.
+    rounds
+        Lloyd rounds.
+
+    Returns
+    -------
+    means
+        (K, D) means of rows.
+    labels
+        (N,) position of each row's cluster. No cluster is empty.
+    """
+    draws = np.random.default_rng(seed).random(wanted)
+    chosen = [int(draws[0] * len(points))]
+    nearest = space.distances(points, points[chosen])[:, 0]
+    power = 1 if space.name == "cosine" else 2  # 1 - cosine is half a squared distance already
+    for draw in draws[1:]:
+        chances = np.cumsum(np.where(nearest > space.resolution, nearest, 0.0) ** power)
+        if chances[-1] <= 0.0:
+            break
+        chosen.append(min(int(np.searchsorted(chances, draw * chances[-1], side="right")), len(points) - 1))
+        nearest = np.minimum(nearest, space.distances(points, points[chosen[-1:]])[:, 0])
+    centroids = points[chosen]
+    means = rows[chosen]
+    labels = np.zeros(len(points), np.int64)
+    for _ in range(rounds):
+        labels = np.argmin(space.distances(points, centroids), axis=1)
+        means, labels = _means(rows, labels)
+        centroids = space.place(means)
+    return means, labels
+
+
+def _means(rows: Array, labels: Array) -> tuple[Array, Array]:
+    """Means (K, D) of rows by label, empty labels dropped, and the labels (N,) renumbered."""
+    order = np.argsort(labels, kind="stable")
+    _, starts, renumbered, counts = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
+    means = np.add.reduceat(rows[order], starts, axis=0) / counts[:, None].astype(rows.dtype)
+    new = np.empty_like(labels)
+    new[order] = renumbered
+    return means, new
+
+
+def _nearest_rows(distances: Array, column: int, most: int = 3) -> tuple[int, ...]:
+    """Rows whose nearest cluster is `column`, nearest first."""
+    rows = np.flatnonzero(np.argmin(distances, axis=1) == column)
+    return tuple(int(row) for row in rows[np.argsort(distances[rows, column], kind="stable")][:most])

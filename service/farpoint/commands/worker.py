@@ -1,0 +1,62 @@
+"""`farpoint worker`: the service."""
+
+import asyncio
+import signal
+import sys
+
+import click
+import structlog
+
+from farpoint.commands._setup import settings_and_log
+from farpoint.errors import FarpointError
+from farpoint.settings import effective_settings
+
+_STAGES = ("embed", "detect")
+
+
+def _stages(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+    unknown = [name for name in names if name not in _STAGES]
+    if unknown or not names:
+        raise click.BadParameter(
+            f"{', '.join(unknown) or 'none given'}; choose from {', '.join(_STAGES)}", context, parameter
+        )
+    return names
+
+
+@click.command()
+@click.option(
+    "--stages",
+    default=",".join(_STAGES),
+    show_default=True,
+    callback=_stages,
+    help="Which stages to run here: `embed` turns pictures into vectors, `detect` decides about vectors.",
+)
+def worker(stages: tuple[str, ...]) -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Prints `worker ready` once the model is warm, partitions are assigned and the detectors' state is restored. On
+    SIGTERM it finishes what it has taken in, saves its state and leaves the group. An unexpected error ends it with a
+    stack trace and exit 1: let a supervisor restart it, nothing is lost. Start several to share the work.
+    """
+    settings = settings_and_log()
+    # Imported here: `--help` and a bad option answer without loading Faust.
+    from farpoint.worker import run_worker
+
+    log = structlog.get_logger(__name__)
+    log.info("settings", **effective_settings(settings))
+    try:
+        asked_by = asyncio.run(run_worker(settings, stages))
+    except ExceptionGroup as errors:
+        expected, unexpected = errors.split(FarpointError)
+        if unexpected is None and expected is not None:
+            raise _first(expected) from None
+        log.exception("the worker failed; Kafka will redeliver what was not done")
+        sys.exit(1)
+    if asked_by == signal.SIGINT:
+        sys.exit(130)
+
+
+def _first(errors: ExceptionGroup[FarpointError]) -> FarpointError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error

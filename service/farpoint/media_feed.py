@@ -1,0 +1,319 @@
+"""From media to a publisher: each source in a thread of its own, so that three cameras publish at once.
+
+What shares a source goes one after another, in order. Where frames come from a recording, their times and ids are
+a function of the file: published again, they are recognised. A file was finished when its last frame was taken,
+so frame times are its modification time, less its duration, plus the position. When a recording plays the camera
+(`loop`), and for live media, the time is that of reading.
+"""
+
+import hashlib
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from farpoint.errors import FarpointError
+from farpoint.media_sources import ImageFile, Medium, Video
+from farpoint.publisher import MediaTopic, Picture, Publisher, RecordTooLarge, check_size
+from farpoint.settings import MediaSettings
+from farpoint.video import Frame, UnreadableVideo, VideoReader, encode_jpeg
+from farpoint.wire import rfc3339
+from farpoint_models import image_header
+from farpoint_models.errors import InvalidRecord
+
+_RECORDINGS_AT_ONCE = 8
+_RECONNECT_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class FeedOptions:
+    """How media are published.
+
+    Attributes
+    ----------
+    fps
+        Pictures a second of each source; None: recordings as fast as the broker takes them, cameras as they come.
+    every
+        Only each so many-th frame.
+    loop
+        Start over when all of a source is published; streams are opened again when they end.
+    topic
+        Where everything goes; None: pictures to `images`, frames to `frames`.
+    quality
+        Of the JPEGs that frames become, 1 to 100.
+    """
+
+    fps: float | None = None
+    every: int = 1
+    loop: bool = False
+    topic: MediaTopic | None = None
+    quality: int = 90
+
+
+class Pace:
+    """So many a second.
+
+    Parameters
+    ----------
+    fps
+        How many; None: no pace.
+    sleep, clock
+        How to wait and to tell the time.
+
+    Examples
+    --------
+    >>> waits = []
+    >>> pace = Pace(4, sleep=waits.append, clock=lambda: 100.0)
+    >>> for _ in range(3):
+    ...     pace.wait()
+    >>> waits
+    [0.25, 0.5]
+    """
+
+    def __init__(
+        self,
+        fps: float | None,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._interval = 1 / fps if fps else 0.0
+        self._sleep = sleep
+        self._clock = clock
+        self._next: float | None = None
+
+    def wait(self) -> None:
+        """Wait for the next turn."""
+        if not self._interval:
+            return
+        if self._next is not None and (ahead := self._next - self._clock()) > 0:
+            self._sleep(ahead)
+        self._take_turn()
+
+    def due(self) -> bool:
+        """Say whether it is time for the next one, and take the turn if so: a camera cannot be made to wait."""
+        if self._interval and self._next is not None and self._clock() < self._next:
+            return False
+        self._take_turn()
+        return True
+
+    def _take_turn(self) -> None:
+        now = self._clock()
+        # After a long hold-up the pace starts afresh: making up for it would be a burst.
+        late = self._next is None or now - self._next > max(1.0, self._interval)
+        self._next = (now if late or self._next is None else self._next) + self._interval
+
+
+class MediaFeed:
+    """Publish media, all sources at once.
+
+    Parameters
+    ----------
+    publisher
+        Where to.
+    settings
+        Bounds on what is taken in.
+    options
+        How.
+    report
+        Called with the name of what could not be published and the reason, once for each; from any thread.
+
+    Attributes
+    ----------
+    expected
+        How many pictures there will be, as far as is known by now; None: nobody knows.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        settings: MediaSettings,
+        options: FeedOptions,
+        report: Callable[[str, str], None],
+    ) -> None:
+        self._publisher = publisher
+        self._settings = settings
+        self._options = options
+        self._report = report
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+        self.expected: int | None = None if options.loop else 0
+
+    def run(self, media: Sequence[Medium], tick: Callable[[], None] = lambda: None) -> None:
+        """Publish until all is sent (not yet acknowledged: see `Publisher.flush`), calling `tick` now and then.
+
+        Raises
+        ------
+        FarpointError
+            Kafka went away or lacks the topic. What is wrong with a medium is reported instead.
+        """
+        sources: dict[str, list[Medium]] = {}
+        for medium in media:
+            sources.setdefault(medium.source, []).append(medium)
+        waiting: queue.SimpleQueue[list[Medium]] = queue.SimpleQueue()
+        recordings = 0
+        for of_source in sources.values():
+            if self._options.loop or any(isinstance(m, Video) and m.kind != "file" for m in of_source):
+                self._start(self._play, of_source)  # without an end, so it cannot wait its turn
+            else:
+                waiting.put(of_source)
+                recordings += 1
+        for _ in range(min(recordings, _RECORDINGS_AT_ONCE)):
+            self._start(self._play_waiting, waiting)
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(0.1)
+                tick()
+        if self._error:
+            raise self._error
+
+    def stop(self, timeout: float = 5) -> None:
+        """End early; a thread that waits for a dead camera is left behind."""
+        self._stop.set()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0, deadline - time.monotonic()))
+
+    def _start(self, play: Callable[..., None], *arguments: object) -> None:
+        def run() -> None:
+            try:
+                play(*arguments)
+            except BaseException as error:
+                self._error = self._error or error
+                self._stop.set()
+
+        thread = threading.Thread(target=run, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _play_waiting(self, waiting: "queue.SimpleQueue[list[Medium]]") -> None:
+        while not self._stop.is_set():
+            try:
+                self._play(waiting.get_nowait())
+            except queue.Empty:
+                return
+
+    def _play(self, media: list[Medium]) -> None:
+        pace = Pace(self._options.fps, sleep=self._stop.wait)
+        round_ = 0
+        while media and not self._stop.is_set():
+            media = [medium for medium in media if self._publish(medium, round_, pace)]
+            if not self._options.loop:
+                return
+            round_ += 1
+
+    def _publish(self, medium: Medium, round_: int, pace: Pace) -> bool:
+        """Publish a medium; say whether another round makes sense."""
+        if self._stop.is_set():
+            return False
+        live = isinstance(medium, Video) and medium.kind != "file"
+        try:
+            if isinstance(medium, ImageFile):
+                self._publish_image(medium, round_, pace)
+            else:
+                self._publish_video(medium, round_, pace)
+        except (UnreadableVideo, RecordTooLarge, InvalidRecord, OSError) as error:
+            if round_ == 0 or not live:
+                self._fail(medium, error)
+                return False
+            log.warning("camera_lost", name=medium.name, reason=str(error), retry_seconds=_RECONNECT_SECONDS)
+        if live and self._options.loop:
+            self._stop.wait(_RECONNECT_SECONDS)
+        return True
+
+    def _fail(self, medium: Medium, error: Exception) -> None:
+        match error:
+            case InvalidRecord():
+                reason = error.message
+            case OSError():
+                reason = (error.strerror or type(error).__name__).lower()
+            case _:
+                reason = str(error)
+        self._report(medium.name, reason)
+
+    def _publish_image(self, image: ImageFile, round_: int, pace: Pace) -> None:
+        stat = image.path.stat()
+        check_size(stat.st_size, self._publisher.max_record_bytes)  # before it is read
+        data = image.path.read_bytes()
+        header = image_header.read_header(data)
+        image_header.check_size(header, self._settings.max_pixels)
+        if header.format == "JPEG":
+            image_header.check_jpeg_complete(data)
+        self._expect(1)
+        pace.wait()
+        fingerprint = hashlib.sha256(data).hexdigest()
+        picture = Picture(
+            data,
+            source=image.source,
+            id=_stable_id(image.source, image.subject, fingerprint, round_),
+            time=_now() if self._options.loop else _time(stat.st_mtime),
+            subject=image.subject,
+        )
+        self._publisher.publish(picture, self._options.topic or "images", name=image.name)
+
+    def _publish_video(self, video: Video, round_: int, pace: Pace) -> None:
+        with VideoReader(video) as reader:
+            frames = 0
+            every = self._options.every
+            self._expect(-(-reader.frame_count // every) or None)
+
+            def wanted(index: int) -> bool:
+                return index % every == 0 and (not reader.live or pace.due())
+
+            provenance = _Recording(video, reader.duration) if video.kind == "file" else None
+            oversized = False
+            for frame in reader.frames(wanted, self._stop):
+                if not reader.live:
+                    pace.wait()
+                try:
+                    self._publish_frame(video, provenance, frame, round_)
+                except RecordTooLarge as error:
+                    if not oversized and round_ == 0:
+                        self._report(video.name, f"frame {frame.index}: {error}")
+                    oversized = True
+                frames += 1
+            if reader.live and not self._stop.is_set():
+                log.warning("stream_ended", name=video.name, frames=frames)
+
+    def _publish_frame(self, video: Video, recording: "_Recording | None", frame: Frame, round_: int) -> None:
+        known = recording and not self._options.loop
+        picture = Picture(
+            encode_jpeg(frame.picture, self._options.quality),
+            source=video.source,
+            id=recording.frame_id(frame.index, round_) if recording else None,
+            time=recording.time(frame.seconds) if recording and known else _now(),
+            subject=video.subject,
+            frame_index=frame.index,
+            content_type="image/jpeg",
+        )
+        self._publisher.publish(picture, self._options.topic or "frames", name=video.name)
+
+    def _expect(self, pictures: int | None) -> None:
+        with self._lock:
+            self.expected = None if pictures is None or self.expected is None else self.expected + pictures
+
+
+class _Recording:
+    """What is the same whenever a video file is published: the ids and times of its frames."""
+
+    def __init__(self, video: Video, duration: float) -> None:
+        path = Path(str(video.address))
+        stat = path.stat()
+        with path.open("rb") as file:
+            beginning = hashlib.file_digest(_Bounded(file.read(2**20)), "sha256").hexdigest()
+        self._parts = (video.source, video.subject, beginning, stat.st_size)
+        self._start = stat.st_mtime - duration
+
+    def frame_id(self, index: int, round_: int) -> str:
+        return _stable_id(*self._parts, index, round_)
+
+    def time(self, seconds: float) -> str:
+        return _time(self._start + seconds)

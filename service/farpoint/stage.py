@@ -1,0 +1,184 @@
+"""What both stages share: steps joined by bounded queues, so that one batch is decoded while another is on the device.
+
+    put ─▶ [queue] ─▶ step ─▶ [queue] ─▶ step ─▶ ... ─▶ deliver, then mark as done
+
+A full queue makes whoever feeds it wait, up to Kafka: memory does not grow with lag. Batches pass every step in the
+order they came in, so what is done of a partition is always a prefix of it, and one offset a partition says how far.
+"""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import structlog
+
+from farpoint.delivery import Delivery
+from farpoint.errors import FarpointError
+from farpoint.metrics import Metrics
+from farpoint.records import DeadLetter, IncomingRecord
+from farpoint.settings import Settings
+from farpoint.topics import TopicNames
+
+_log = structlog.get_logger(__name__)
+
+
+class Flush:
+    """Asks a stage to finish all that came before; `done` is set when it has."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+
+
+class Stage(ABC):
+    """A consumer group's work, as Faust's agent feeds it.
+
+    Parameters
+    ----------
+    settings
+        All of them.
+    delivery
+        Takes what goes out.
+    metrics
+        The worker's.
+    clock
+        Seconds; replaced in tests.
+    """
+
+    def __init__(
+        self, settings: Settings, delivery: Delivery, metrics: Metrics, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.settings = settings
+        self.names = TopicNames(settings.topics.domain)
+        self.delivery = delivery
+        self.metrics = metrics
+        self.clock = clock
+        self.delivered: dict[tuple[str, int], int] = {}
+        """What is to be read next of each (topic, partition) when all outputs so far count: what lag is measured by."""
+        self.done: dict[tuple[str, int], int] = {}
+        """The same when only what a restart need not redo counts: what is committed."""
+        self._working_since: dict[str, float] = {}
+        self._bad_in_a_row = 0
+        self._waiting: asyncio.Queue[IncomingRecord | Flush] = asyncio.Queue(maxsize=self.max_records * 2)
+
+    name: str
+    topics: tuple[str, ...]
+    max_records: int
+    """Most records in a batch."""
+    max_wait_seconds: float
+    """How long an incomplete batch waits for more."""
+
+    async def put(self, record: IncomingRecord) -> None:
+        """Take a record in; waits while the stage has enough to do."""
+        self.metrics.records_received.labels(record.ref.topic).inc()
+        await self._waiting.put(record)
+
+    async def flush(self) -> None:
+        """Finish everything that was put before: outputs delivered, state saved."""
+        flush = Flush()
+        await self._waiting.put(flush)
+        await flush.done.wait()
+
+    @contextmanager
+    def working(self, step: str) -> Iterator[None]:
+        """Note that a step is at its own work, not waiting for the broker or for another step."""
+        self._working_since[step] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._working_since[step]
+
+    def stuck_for(self) -> float:
+        """Return for how many seconds the step that works longest has not returned; 0 when idle."""
+        return max((time.monotonic() - since for since in self._working_since.values()), default=0.0)
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Work until cancelled; an exception means the process must end."""
+
+    @abstractmethod
+    async def assign(self, partitions: set[tuple[str, int]]) -> None:
+        """Be given partitions, all that this worker now has; nothing of them was put yet."""
+
+    async def take(self, within: float | None = None) -> tuple[list[IncomingRecord], Flush | None]:
+        """Wait for a batch: whatever is there, up to `max_records`, at most `max_wait_seconds` after its first record.
+
+        Returns
+        -------
+        tuple
+            The records, none where `within` seconds passed without any, and the flush that cut the batch short.
+        """
+        try:
+            first = await asyncio.wait_for(self._waiting.get(), within)
+        except TimeoutError:
+            return [], None
+        records: list[IncomingRecord] = []
+        deadline = asyncio.get_running_loop().time() + self.max_wait_seconds
+        item: IncomingRecord | Flush = first
+        while True:
+            if isinstance(item, Flush):
+                return records, item
+            records.append(item)
+            if len(records) >= self.max_records:
+                return records, None
+            try:
+                item = self._waiting.get_nowait()
+            except asyncio.QueueEmpty:
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    return records, None
+                try:
+                    item = await asyncio.wait_for(self._waiting.get(), left)
+                except TimeoutError:
+                    return records, None
+
+    async def send_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Deliver one dead letter for each bad record."""
+        failed_at = datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        await self.delivery.send(
+            [letter.outgoing(self.names.dead_letters(letter.record.ref.topic), failed_at) for letter in letters]
+        )
+        for letter in letters:
+            ref = letter.record.ref
+            self.metrics.dead_lettered.labels(ref.topic, str(letter.error.reason)).inc()
+            _log.warning(
+                "dead letter",
+                topic=ref.topic,
+                partition=ref.partition,
+                offset=ref.offset,
+                reason=str(letter.error.reason),
+                message=letter.error.message,
+            )
+
+    def watch_for_bad_records(self, records: Sequence[IncomingRecord], letters: Sequence[DeadLetter]) -> None:
+        """Stop the process, before anything of `records` is done, where bad records are no longer single ones.
+
+        Raises
+        ------
+        FarpointError
+            More than the allowed number in a row: the model, a publisher or we are wrong, not the records.
+        """
+        bad = {(letter.record.ref.topic, letter.record.ref.partition, letter.record.ref.offset) for letter in letters}
+        limit = self.settings.dead_letters.max_in_a_row
+        for record in records:
+            ref = record.ref
+            self._bad_in_a_row = self._bad_in_a_row + 1 if (ref.topic, ref.partition, ref.offset) in bad else 0
+            if self._bad_in_a_row >= limit:
+                reasons = sorted({str(letter.error.reason) for letter in letters})
+                raise FarpointError(
+                    f"{limit} bad records in a row ({', '.join(reasons)}), the last at {ref.topic}/{ref.partition}/"
+                    f"{ref.offset}: stopped, nothing of this batch is marked as done. Mend what publishes them, "
+                    "or raise FARPOINT_DEAD_LETTERS__MAX_IN_A_ROW to let them pass"
+                )
+
+    def mark_delivered(self, positions: dict[tuple[str, int], int]) -> None:
+        """Say that the outputs of everything below `positions` are delivered."""
+        self.delivered |= positions
+        self.metrics.record_processed_timestamp.set(self.clock())
+
+    def forget_positions(self) -> None:
+        """Forget how far partitions are that were taken away."""
+        self.delivered.clear()
+        self.done.clear()

@@ -1,0 +1,190 @@
+"""The worker: builds the stages, runs them, and ends the process in order, whichever way it ends."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from farpoint.delivery import FaustDelivery
+from farpoint.detect_stage import DetectStage
+from farpoint.embed_stage import EmbedStage
+from farpoint.errors import FarpointError
+from farpoint.health import Check, HealthServer
+from farpoint.kafka_clients import admin, kafka_errors
+from farpoint.metrics import Metrics
+from farpoint.settings import Settings
+from farpoint.stage import Stage
+from farpoint.stage_app import StageApp
+from farpoint.topic_admin import topic_statuses
+from farpoint.topics import TopicNames, topics_table
+from farpoint_models.card import ModelCardError
+from farpoint_models.embedder import Embedder, OnnxEmbedder
+from farpoint_models.images import limit_cv2_threads
+from farpoint_models.providers import ProviderUnavailableError
+
+STAGES = ("embed", "detect")
+LAG_SECONDS = 2.0
+STUCK_SECONDS = 120.0
+STOP_SECONDS = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_worker(settings: Settings, stages: Sequence[str]) -> signal.Signals:
+    """Run the given stages until SIGTERM or SIGINT.
+
+    Returns
+    -------
+    signal.Signals
+        Which of them it was.
+
+    Raises
+    ------
+    FarpointError
+        Something that a person can mend: no broker, topics missing, model or device not to be had, port taken.
+    ExceptionGroup
+        A stage failed unexpectedly; the process must end, so that Kafka redelivers what was not done.
+    """
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def stop_once(name: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(name)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop_once, name)
+    await asyncio.to_thread(_require_topics, settings)
+    worker = await Worker.build(settings, stages)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(worker.run())
+            asked_by = await stop
+            _log.info("stopping: finishing what was taken in", signal=asked_by.name)
+            await worker.drain()
+            running.cancel()
+    finally:
+        await worker.stop()
+    return asked_by
+
+
+class Worker:
+    """The stages of one process with what they share. Use `build`."""
+
+    def __init__(self, settings: Settings, apps: list[StageApp], metrics: Metrics, embedder: Embedder | None) -> None:
+        self._apps = apps
+        self._metrics = metrics
+        self._embedder = embedder
+        self._beat = time.monotonic()
+        self._health = HealthServer(settings.http, self._live, self._ready, metrics.registry)
+
+    @classmethod
+    async def build(cls, settings: Settings, stages: Sequence[str]) -> "Worker":
+        """Load the model, warm it up and build the stages; nothing is consumed yet."""
+        metrics = Metrics(TopicNames(settings.topics.domain), stages)
+        limit_cv2_threads()
+        embedder = await asyncio.to_thread(_open_embedder, settings, metrics) if "embed" in stages else None
+        apps = []
+        for name in stages:
+            app = StageApp(settings, name)
+            delivery = FaustDelivery(app.faust)
+            stage: Stage
+            if embedder is not None and name == "embed":
+                stage = EmbedStage(embedder, _threads(settings), settings, delivery, metrics)
+            else:
+                stage = DetectStage(settings, delivery, metrics)
+            app.attach(stage)
+            apps.append(app)
+        return cls(settings, apps, metrics, embedder)
+
+    async def run(self) -> None:
+        """Run until cancelled; an exception means the process must end."""
+        await self._health.start()
+        async with asyncio.TaskGroup() as tasks:
+            for app in self._apps:
+                tasks.create_task(app.stage.run())
+                tasks.create_task(app.run())
+            tasks.create_task(self._watch_lag())
+            await asyncio.gather(*(app.assigned.wait() for app in self._apps))
+            print("worker ready", flush=True)  # noqa: T201 -- the line that supervisors and scripts wait for
+
+    async def drain(self) -> None:
+        """Finish what was taken in, in the order of the stages, and commit it."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                for app in self._apps:
+                    if app.assigned.is_set():
+                        await app.drain()
+        except TimeoutError:
+            raise FarpointError(
+                f"could not finish within {STOP_SECONDS:.0f} s what was taken in; Kafka will redeliver it"
+            ) from None
+
+    async def stop(self) -> None:
+        """Leave the groups and close the port."""
+        for app in self._apps:
+            await app.stop()
+        await self._health.stop()
+
+    async def _watch_lag(self) -> None:
+        while True:
+            self._beat = time.monotonic()
+            for app in self._apps:
+                if app.assigned.is_set():
+                    for (topic, partition), lag in (await app.lag()).items():
+                        self._metrics.consumer_lag.labels(topic, partition).set(lag)
+            await asyncio.sleep(LAG_SECONDS)
+
+    def _live(self) -> list[Check]:
+        # That this answers shows that the loop turns; whether the work does, the stages' steps say.
+        stuck = [app.stage.name for app in self._apps if app.stage.stuck_for() > STUCK_SECONDS]
+        return [Check("stages", not stuck, f"stuck: {', '.join(stuck)}" if stuck else "at work or idle")]
+
+    def _ready(self) -> list[Check]:
+        checks = [
+            Check(
+                f"partitions.{app.stage.name}",
+                app.assigned.is_set(),
+                "assigned and restored" if app.assigned.is_set() else "waiting for the group",
+            )
+            for app in self._apps
+        ]
+        if self._embedder is not None:
+            provider = self._embedder.provider
+            checks += [
+                Check("model", True, self._embedder.model_id),
+                Check("execution_provider", True, f"{provider.name} (asked for: {provider.requested})"),
+            ]
+        return checks
+
+
+def _require_topics(settings: Settings) -> None:
+    client = admin(settings.kafka)
+    try:
+        with kafka_errors(settings.kafka):
+            statuses = topic_statuses(client, topics_table(settings.topics, settings.media))
+    finally:
+        client.close()
+    missing = [status.wanted.name for status in statuses if status.found is None]
+    if missing:
+        raise FarpointError(f"missing topics: {', '.join(missing)}; create them with `farpoint topics apply`")
+
+
+def _open_embedder(settings: Settings, metrics: Metrics) -> Embedder:
+    try:
+        embedder = OnnxEmbedder(settings.embedder.model, device=settings.embedder.device, threads=_threads(settings))
+    except (ModelCardError, ProviderUnavailableError) as error:
+        raise FarpointError(str(error)) from None
+    embedder.warm_up()
+    card, provider = embedder.card, embedder.provider
+    metrics.model.info({"name": card.name, "revision": str(card.revision), "sha256": embedder.file.sha256 or ""})
+    metrics.execution_provider.info({"provider": provider.name, "requested": provider.requested})
+    _log.info("model ready", model=embedder.model_id, provider=provider.name, note=provider.note)
+    return embedder
+
+
+def _threads(settings: Settings) -> int:
+    return settings.embedder.threads or len(os.sched_getaffinity(0))
