@@ -7,100 +7,124 @@ from .geometry import Array
 WINDOW = 8192
 PENDING = 64
 """Distances wait until so many are together before the window is sorted anew."""
-TAIL_SHARE = 0.1
-TAIL_SIZE = 32
-"""The tail is the top tenth of a small window, and shrinks to the top 32 (or four times the false alarm rate)."""
-REACH = 0.75
-"""Flagged distances count as false alarms up to this many (threshold - tail start) beyond the threshold."""
-ALLOWANCE = 2.0
-"""At most so many times the false alarm rate of all vectors may enter the window although flagged."""
+TAIL = 4.0
+"""The window is believed down to this many times the false alarm rate; what is rarer is extrapolated."""
+TAIL_SIZE = 8
+"""... and not beyond its eight largest distances."""
+EXCESS = 2.0
+"""... nor beyond twice the share flagged lately: a contaminated stream has outliers below the threshold too."""
+FLAGGED_MEMORY = 2048.0
+SPAN = 25.0
+"""The tail is extrapolated from shares up to this many times larger."""
+WIDEST = 0.4
+"""... and never from shares above this: the body says nothing about the tail."""
+SHAPE_LIMIT = 0.5
+SHAPE_PRIOR = 32.0
+"""The tail's shape counts like a guess of 0 (exponential) made from so many distances."""
 SCREEN = 2.0
+LARGEST_RATE = 0.2
 
 
 class Calibration:
     """Conformal p-values with an extrapolated tail.
 
-    Within the window the p-value is the share of recent normal distances at least as large (split conformal prediction:
-    Laxhammar & Falkman, 2010; Vovk et al., 2005). That cannot say "one in 1,000" after 256 vectors; so the largest
-    distances are taken for an exponential tail above a start u (peaks over threshold, as SPOT: Siffer et al., 2017,
-    with the shape of the Pareto tail fixed at 0, since a shape fitted to some 30 peaks is mostly noise).
+    Within the window the p-value is the share of recent normal distances at least as large (conformal prediction: Vovk,
+    Gammerman & Shafer, 2005; for outliers Laxhammar & Falkman, 2010). That cannot say "one in 1,000" after 256 vectors,
+    so the rarest distances are extrapolated with a generalised Pareto tail, as SPOT does (Siffer et al., 2017).
 
-    What enters the window decides what becomes of the threshold. With flagged distances in, a burst of outliers lifts
-    it; with all of them out, each false alarm lowers it a little, and it creeps. So flagged distances enter as long as
-    they lie where the tail of normal distances may reach (`REACH`), and at most at twice the false alarm rate
-    (`ALLOWANCE`): more than that are not false alarms of ours.
+    Departure: what was flagged never enters the window, or a burst of outliers would lift the threshold; but then each
+    false alarm is missing from it, and a threshold read off the largest distances left creeps down for ever. So it is
+    read off distances that are never flagged: three quantiles (Pickands, 1975) at shares of 4 times the false alarm rate
+    and more, each corrected for the share that is missing. If the threshold is too low and flags r instead of the rate
+    a, the next one flags (3 a + r) / 4: the error shrinks instead of feeding itself.
 
     Parameters
     ----------
     false_alarm_rate
-        Share of normal vectors that may be flagged.
+        Share of normal vectors that may be flagged, at most 0.2.
     window
         Distances remembered.
+
+    Attributes
+    ----------
+    limit : float
+        Distance from which p <= false_alarm_rate.
 
     Examples
     --------
     >>> calibration = Calibration(0.001)
     >>> calibration.seed(np.linspace(0.1, 0.2, 256))
-    >>> calibration.rarity(np.array([0.0, 0.15, 0.19, 0.3])).round(2)
-    array([ 0.  ,  0.3 ,  0.98, 10.35])
+    >>> calibration.rarity(np.array([0.0, 0.15, 0.19, 0.3])).round(1) + 0.0
+    array([0. , 0.3, 1. , 8.4])
     """
 
     def __init__(self, false_alarm_rate: float, window: int = WINDOW) -> None:
+        if not 0.0 < false_alarm_rate <= LARGEST_RATE:
+            raise ValueError(f"false_alarm_rate must be above 0 and at most {LARGEST_RATE}")
         self.false_alarm_rate = false_alarm_rate
         self.window = window
         self.recent = np.zeros(0)
         self.pending = np.zeros(0)
         self.seeded = 0
-        self.allowance = 1.0
+        self.flagged = false_alarm_rate
         self._fit()
 
     def _fit(self) -> None:
         self.ordered = np.sort(self.recent)
         n = len(self.ordered)
+        rate = self.false_alarm_rate
+        self.start, self.start_share, self.limit = 0.0, min(1.0, TAIL * rate), np.inf
         if n == 0:
-            self.start, self.start_share, self.scale, self.limit = 0.0, 1.0, 1.0, np.inf
             return
-        share = max(4.0 * self.false_alarm_rate, TAIL_SIZE / n)
-        size = max(1, min(int(share * n), int(TAIL_SHARE * n)))
-        self.start = float(self.ordered[n - 1 - size]) if size < n else 0.0
-        self.start_share = (size + 1.0) / (n + 1.0)
-        excess = float(np.mean(self.ordered[n - size :])) - self.start
-        # Where all distances are alike there is no tail to measure: then a tenth of the distance is one.
-        self.scale = max(excess, 0.02 * self.start, 1e-4)
-        limit = self.start + self.scale * np.log(max(self.start_share / self.false_alarm_rate, 1.0))
-        body = float(self.ordered[int((1.0 - TAIL_SHARE) * (n - 1))])
-        self.limit = limit + REACH * (limit - min(body, self.start))
+        last = min(max(TAIL * rate, EXCESS * self.flagged, (TAIL_SIZE + 1.0) / (n + 1.0)), 0.25)
+        first = min(SPAN * last, WIDEST)
+        ratio = np.sqrt(first / last)
+        shares = np.array([first, first / ratio, last])
+        in_window = (shares - rate) / (1.0 - rate)  # the flagged share is not there
+        low, middle, high = np.quantile(self.ordered, 1.0 - in_window)
+        # Where distances are all alike there is no tail to measure: then a fiftieth of the distance is one.
+        smallest = max(0.02 * float(high), 1e-4)
+        inner, outer = max(middle - low, smallest), max(high - middle, smallest)
+        shape = np.clip(np.log(outer / inner) / np.log(ratio), -SHAPE_LIMIT, SHAPE_LIMIT)
+        shape *= n * last / (n * last + SHAPE_PRIOR)
+        beyond = np.log(last / rate)
+        # high - middle and limit - high are the same tail over log(ratio) and log(last / rate).
+        step = (
+            beyond / np.log(ratio)
+            if abs(shape) < 1e-6
+            else np.expm1(shape * beyond) / -np.expm1(-shape * np.log(ratio))
+        )
+        self.start, self.start_share = float(high), float(last)
+        self.limit = self.start + float(outer * step)
 
     def seed(self, distances: Array) -> None:
         """Start the window with distances (N,) of the warm-up; they leave, one for one, as real ones come.
 
         What lies far beyond the tail that the body of the distances promises is dropped: a warm-up may hold outliers.
         """
-        middle, body = np.quantile(distances, [0.5, 1.0 - TAIL_SHARE])
-        slope = (body - middle) / np.log(0.5 / TAIL_SHARE)
-        far = body + SCREEN * slope * np.log(TAIL_SHARE / min(self.false_alarm_rate, TAIL_SHARE))
+        middle, body = np.quantile(distances, [0.5, 0.9])
+        far = body + SCREEN * (body - middle) / np.log(5.0) * np.log(0.1 / min(self.false_alarm_rate, 0.05))
         self.recent = distances[distances <= far]
         self.seeded = len(self.recent)
         self._fit()
 
     def rarity(self, distances: Array) -> Array:
-        """-log10 of the p-values (N,) of distances (N,); not negative, rising with the distance."""
+        """-log10 of the p-values (N,) of distances (N,); not negative, rising with the distance.
+
+        Beyond the window it rises as from the window's end to the limit, in proportion to the distance.
+        """
         n = len(self.ordered)
         above = n - np.searchsorted(self.ordered, distances, side="left")
-        within = np.log10(n + 1.0) - np.log10(above + 1.0)
-        beyond = -np.log10(self.start_share) + (distances - self.start) / (self.scale * np.log(10.0))
-        return np.where(distances > self.start, beyond, within)
+        rate = self.false_alarm_rate
+        within = -np.log10(np.maximum(rate + (1.0 - rate) * (above + 1.0) / (n + 1.0), self.start_share))
+        slope = np.log10(self.start_share / rate) / (self.limit - self.start)
+        return np.where(distances > self.start, (distances - self.start) * slope - np.log10(self.start_share), within)
 
     def learn(self, distances: Array, flagged: Array) -> None:
-        """Fold distances (N,) of one batch into the window; `flagged` (N,) says which were outliers."""
-        self.allowance = min(2.0, self.allowance + ALLOWANCE * self.false_alarm_rate * len(distances))
-        entering = ~flagged
-        for row in np.flatnonzero(flagged & (distances <= self.limit)):
-            if self.allowance < 1.0:
-                break
-            self.allowance -= 1.0
-            entering[row] = True
-        self.pending = np.concatenate([self.pending, distances[entering]])
+        """Fold distances (N,) of one batch into the window, but for those `flagged` (N,) as outliers."""
+        share = min(1.0, len(distances) / FLAGGED_MEMORY)
+        self.flagged += share * (np.count_nonzero(flagged) / max(1, len(distances)) - self.flagged)
+        self.pending = np.concatenate([self.pending, distances[~flagged]])
         if len(self.pending) < PENDING:
             return
         leaving = min(self.seeded, len(self.pending))
@@ -111,11 +135,15 @@ class Calibration:
 
     def state(self) -> dict[str, Array]:
         """Arrays that restore this window."""
-        numbers = np.array([float(self.seeded), self.allowance])
-        return {"recent": self.recent, "pending": self.pending, "numbers": numbers}
+        return {
+            "recent": self.recent,
+            "pending": self.pending,
+            "seeded": np.array([self.seeded], np.int64),
+            "flagged": np.array([self.flagged]),
+        }
 
     def restore(self, state: dict[str, Array]) -> None:
         """Take over what `state` gave."""
         self.recent, self.pending = state["recent"], state["pending"]
-        self.seeded, self.allowance = int(state["numbers"][0]), float(state["numbers"][1])
+        self.seeded, self.flagged = int(state["seeded"][0]), float(state["flagged"][0])
         self._fit()

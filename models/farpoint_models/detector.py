@@ -9,7 +9,7 @@ from river import base
 from .calibration import Calibration
 from .geometry import Array, GeometryName, as_vectors
 from .quarantine import Quarantine
-from .scoring import group, outlier_score, vouching
+from .scoring import group, heavy, outlier_score, vouching
 from .stream_kmeans import WARM_UP_PER_CLUSTER, ClusterChange, StreamKMeans, lloyd
 
 HALF_LIFE_VECTORS = 20_000.0
@@ -120,8 +120,6 @@ class OutlierDetector(base.AnomalyDetector):
         false_alarm_rate: float = 0.001,
         seed: int = 0,
     ) -> None:
-        if not 0.0 < false_alarm_rate < 1.0:
-            raise ValueError("false_alarm_rate must lie between 0 and 1")
         self.geometry = geometry
         self.clusters = clusters
         self.warm_up = warm_up
@@ -160,11 +158,7 @@ class OutlierDetector(base.AnomalyDetector):
     @property
     def distance_limit(self) -> float | None:
         """The distance at which the score reaches the threshold; None while warming up. This one moves."""
-        if not self.kmeans.is_warm:
-            return None
-        calibration = self.calibration
-        ratio = max(calibration.start_share / self.false_alarm_rate, 1.0)
-        return float(calibration.start + calibration.scale * np.log(ratio))
+        return self.calibration.limit if self.kmeans.is_warm else None
 
     def clusters_table(self) -> tuple[Array, Array, Array]:
         """List the live clusters.
@@ -327,7 +321,8 @@ class OutlierDetector(base.AnomalyDetector):
             wanted = max(1, min(self.clusters, int(outside.sum()) // WARM_UP_PER_CLUSTER))
             means, labels = lloyd(space, rows[outside], points[outside], wanted, self.seed)
             centroids = space.place(means)
-            large = vouching(group(space.distances(centroids, centroids)), np.bincount(labels).astype(np.float64))
+            mass = np.bincount(labels).astype(np.float64)
+            large = vouching(group(space.distances(centroids, centroids), heavy(mass)), mass)
             distances[inside] = space.distances(points[inside], centroids[large]).min(axis=1)
         return distances
 
@@ -350,7 +345,7 @@ class OutlierDetector(base.AnomalyDetector):
 
     def _regroup(self) -> None:
         space = self.kmeans.space
-        self.groups = group(space.distances(self.kmeans.points, self.kmeans.points))
+        self.groups = group(space.distances(self.kmeans.points, self.kmeans.points), heavy(self.kmeans.mass))
         self.regrouped = self.n_seen
         self.refresh()
 

@@ -61,6 +61,7 @@ def dump(detector: OutlierDetector) -> bytes:
         "dimension": detector.dimension,
         "n_seen": detector.n_seen,
         "next_id": kmeans.next_id,
+        "splits": kmeans.splits,
         "regrouped": detector.regrouped,
         "feature_names": names,
         "arrays": [],
@@ -97,6 +98,7 @@ def load(data: bytes) -> OutlierDetector:
     detector = OutlierDetector(**table["settings"])
     kmeans = detector.kmeans
     kmeans.n_seen, kmeans.next_id, kmeans.feature_names = table["n_seen"], table["next_id"], table["feature_names"]
+    kmeans.splits = table["splits"]
     detector.regrouped, detector.groups = table["regrouped"], arrays["groups"]
     if table["dimension"] is None:
         return detector

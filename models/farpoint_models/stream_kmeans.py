@@ -12,10 +12,11 @@ ChangeType = Literal["birth", "death", "merge", "split"]
 
 WARM_UP_PER_CLUSTER = 16
 """A cluster is asked to stand on this many vectors, in the warm-up and while the number of clusters grows."""
+RESEED = 1024
 LLOYD_ROUNDS = 8
 SEED_WEIGHT = 1.0
-SEED_RANK = 1.0
-CHILD_MASS = 0.5
+SEED_RANK = 0.75
+CHILD_MASS = 0.0
 PARENT_WEIGHT = 8.0
 """After a split the parent's mean moves as if it stood on this few vectors: half of what it stood on has left."""
 DEATH_SHARE = 0.01
@@ -111,6 +112,7 @@ class StreamKMeans(base.Clusterer):
         self.feature_names: list[Any] | None = None
         self.n_seen = 0
         self.next_id = 0
+        self.splits = 0
         self.buffer: list[Array] = []
         self._clear(0)
 
@@ -292,6 +294,8 @@ class StreamKMeans(base.Clusterer):
     def _grow(self, rows: Array, taken: Array, nearest: Array, distance: Array) -> list[ClusterChange]:
         """Split off the cluster with most scatter, at the batch's member furthest from it, while there is room."""
         room = min(self.clusters, self.n_seen // WARM_UP_PER_CLUSTER) - len(self.ids)
+        if self.splits >= self.clusters:  # it has grown; from now on only places of the dead are filled, slowly
+            room = min(room, (self.n_seen // RESEED) - (self.n_seen - len(rows)) // RESEED)
         changes: list[ClusterChange] = []
         for _ in range(min(room, 1 + len(rows) // 32)):
             if taken.size == 0:
@@ -308,6 +312,7 @@ class StreamKMeans(base.Clusterer):
             self.weight[parent] = min(self.weight[parent], PARENT_WEIGHT)
             parent_id = int(self.ids[parent])
             new = self.add(rows[seed], half, SEED_WEIGHT, float(self.scatter[parent]), bool(self.adopted[parent]))
+            self.splits += 1
             changes.append(ClusterChange("split", new, (parent_id,), half, (seed,)))
         return changes
 

@@ -182,13 +182,14 @@ def _send(settings: KafkaSettings, back: Any, inputs: Sequence[str], batch: list
     for letter, future in zip(batch, futures, strict=True):
         ref = letter.record.ref
         part = TopicPartition(ref.topic, ref.partition)
-        if future is not None and future.failed():
-            failure = failure or (letter, future.exception)
+        error = future if isinstance(future, KafkaError) else future and future.exception
+        if error is not None:
+            failure = failure or (letter, error)
             stopped.add(part)
-        elif future is not None:
-            done.sent += 1
-        else:
+        elif future is None:
             done.refused.append(letter)
+        else:
+            done.sent += 1
         # The position stays before the first that failed, even if some behind it arrived: sent twice beats never.
         if part not in stopped:
             passed[part] = OffsetAndMetadata(ref.offset + 1, rfc3339(ref.timestamp), -1)
@@ -203,16 +204,21 @@ def _send(settings: KafkaSettings, back: Any, inputs: Sequence[str], batch: list
 
 
 def _send_one(back: Any, letter: DeadLetter) -> Any:
+    # Returns the client's future, or the error.
     # Into the partition it came from: whoever published it may spread keys in another way than we do. With the time
     # of now, not its own: a topic that keeps a day would drop an older record before the worker sees it.
+    record = letter.record
     known = back.partitions_for(letter.topic) or set()
-    return back.send(
-        letter.topic,
-        key=letter.record.key,
-        value=letter.record.value,
-        headers=list(letter.original_headers),
-        partition=letter.partition if letter.partition in known else None,
-    )
+    try:
+        return back.send(
+            letter.topic,
+            key=record.key,
+            value=b"" if record.key is None and record.value is None else record.value,  # or the client refuses
+            headers=list(letter.original_headers),
+            partition=letter.partition if letter.partition in known else None,
+        )
+    except KafkaError as error:  # too large, for instance, which the client sees by itself
+        return error
 
 
 def _remember(settings: KafkaSettings, passed: dict[TopicPartition, OffsetAndMetadata]) -> None:

@@ -1,29 +1,23 @@
 """From media to a publisher: each source in a thread of its own, so that three cameras publish at once.
 
-What shares a source goes one after another, in order. Where frames come from a recording, their times and ids are
-a function of the file: published again, they are recognised. A file was finished when its last frame was taken,
-so frame times are its modification time, less its duration, plus the position. When a recording plays the camera
-(`loop`), and for live media, the time is that of reading.
+What shares a source goes one after another, in order. Times and ids of what comes from a file are a function of the
+file (see `picture`); of live media, and where a recording plays the camera (`loop`), the time is that of reading.
 """
 
-import hashlib
 import queue
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import structlog
 
-from farpoint.errors import FarpointError
 from farpoint.media_sources import ImageFile, Medium, Video
-from farpoint.publisher import MediaTopic, Picture, Publisher, RecordTooLarge, check_size
+from farpoint.pace import Pace
+from farpoint.picture import MediaTopic, Picture, Recording, now, read_image
+from farpoint.publisher import Publisher, RecordTooLargeError, check_size
 from farpoint.settings import MediaSettings
-from farpoint.video import Frame, UnreadableVideo, VideoReader, encode_jpeg
-from farpoint.wire import rfc3339
-from farpoint_models import image_header
+from farpoint.video import Frame, UnreadableVideoError, VideoReader, encode_jpeg
 from farpoint_models.errors import InvalidRecord
 
 _RECORDINGS_AT_ONCE = 8
@@ -55,59 +49,6 @@ class FeedOptions:
     loop: bool = False
     topic: MediaTopic | None = None
     quality: int = 90
-
-
-class Pace:
-    """So many a second.
-
-    Parameters
-    ----------
-    fps
-        How many; None: no pace.
-    sleep, clock
-        How to wait and to tell the time.
-
-    Examples
-    --------
-    >>> waits = []
-    >>> pace = Pace(4, sleep=waits.append, clock=lambda: 100.0)
-    >>> for _ in range(3):
-    ...     pace.wait()
-    >>> waits
-    [0.25, 0.5]
-    """
-
-    def __init__(
-        self,
-        fps: float | None,
-        sleep: Callable[[float], object] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._interval = 1 / fps if fps else 0.0
-        self._sleep = sleep
-        self._clock = clock
-        self._next: float | None = None
-
-    def wait(self) -> None:
-        """Wait for the next turn."""
-        if not self._interval:
-            return
-        if self._next is not None and (ahead := self._next - self._clock()) > 0:
-            self._sleep(ahead)
-        self._take_turn()
-
-    def due(self) -> bool:
-        """Say whether it is time for the next one, and take the turn if so: a camera cannot be made to wait."""
-        if self._interval and self._next is not None and self._clock() < self._next:
-            return False
-        self._take_turn()
-        return True
-
-    def _take_turn(self) -> None:
-        now = self._clock()
-        # After a long hold-up the pace starts afresh: making up for it would be a burst.
-        late = self._next is None or now - self._next > max(1.0, self._interval)
-        self._next = (now if late or self._next is None else self._next) + self._interval
 
 
 class MediaFeed:
@@ -214,18 +155,16 @@ class MediaFeed:
         """Publish a medium; say whether another round makes sense."""
         if self._stop.is_set():
             return False
-        live = isinstance(medium, Video) and medium.kind != "file"
         try:
             if isinstance(medium, ImageFile):
                 self._publish_image(medium, round_, pace)
             else:
                 self._publish_video(medium, round_, pace)
-        except (UnreadableVideo, RecordTooLarge, InvalidRecord, OSError) as error:
-            if round_ == 0 or not live:
+        except (UnreadableVideoError, RecordTooLargeError, InvalidRecord, OSError) as error:
+            if not (self._options.loop and isinstance(error, UnreadableVideoError) and _reopens(medium, round_, error)):
                 self._fail(medium, error)
                 return False
             log.warning("camera_lost", name=medium.name, reason=str(error), retry_seconds=_RECONNECT_SECONDS)
-        if live and self._options.loop:
             self._stop.wait(_RECONNECT_SECONDS)
         return True
 
@@ -240,23 +179,12 @@ class MediaFeed:
         self._report(medium.name, reason)
 
     def _publish_image(self, image: ImageFile, round_: int, pace: Pace) -> None:
-        stat = image.path.stat()
-        check_size(stat.st_size, self._publisher.max_record_bytes)  # before it is read
-        data = image.path.read_bytes()
-        header = image_header.read_header(data)
-        image_header.check_size(header, self._settings.max_pixels)
-        if header.format == "JPEG":
-            image_header.check_jpeg_complete(data)
+        check_size(image.path.stat().st_size, self._publisher.max_record_bytes)  # before it is read
+        picture = read_image(image, self._settings.max_pixels, round_)
         self._expect(1)
         pace.wait()
-        fingerprint = hashlib.sha256(data).hexdigest()
-        picture = Picture(
-            data,
-            source=image.source,
-            id=_stable_id(image.source, image.subject, fingerprint, round_),
-            time=_now() if self._options.loop else _time(stat.st_mtime),
-            subject=image.subject,
-        )
+        if self._options.loop:
+            picture = replace(picture, time=now())
         self._publisher.publish(picture, self._options.topic or "images", name=image.name)
 
     def _publish_video(self, video: Video, round_: int, pace: Pace) -> None:
@@ -268,28 +196,29 @@ class MediaFeed:
             def wanted(index: int) -> bool:
                 return index % every == 0 and (not reader.live or pace.due())
 
-            provenance = _Recording(video, reader.duration) if video.kind == "file" else None
+            recording = Recording(video, reader.duration) if video.kind == "file" else None
             oversized = False
             for frame in reader.frames(wanted, self._stop):
                 if not reader.live:
                     pace.wait()
                 try:
-                    self._publish_frame(video, provenance, frame, round_)
-                except RecordTooLarge as error:
+                    self._publish_frame(video, recording, frame, round_)
+                except RecordTooLargeError as error:
                     if not oversized and round_ == 0:
                         self._report(video.name, f"frame {frame.index}: {error}")
                     oversized = True
                 frames += 1
             if reader.live and not self._stop.is_set():
                 log.warning("stream_ended", name=video.name, frames=frames)
+                if self._options.loop:
+                    self._stop.wait(_RECONNECT_SECONDS)
 
-    def _publish_frame(self, video: Video, recording: "_Recording | None", frame: Frame, round_: int) -> None:
-        known = recording and not self._options.loop
+    def _publish_frame(self, video: Video, recording: Recording | None, frame: Frame, round_: int) -> None:
         picture = Picture(
             encode_jpeg(frame.picture, self._options.quality),
             source=video.source,
             id=recording.frame_id(frame.index, round_) if recording else None,
-            time=recording.time(frame.seconds) if recording and known else _now(),
+            time=recording.time(frame.seconds) if recording and not self._options.loop else now(),
             subject=video.subject,
             frame_index=frame.index,
             content_type="image/jpeg",
@@ -301,19 +230,6 @@ class MediaFeed:
             self.expected = None if pictures is None or self.expected is None else self.expected + pictures
 
 
-class _Recording:
-    """What is the same whenever a video file is published: the ids and times of its frames."""
-
-    def __init__(self, video: Video, duration: float) -> None:
-        path = Path(str(video.address))
-        stat = path.stat()
-        with path.open("rb") as file:
-            beginning = hashlib.file_digest(_Bounded(file.read(2**20)), "sha256").hexdigest()
-        self._parts = (video.source, video.subject, beginning, stat.st_size)
-        self._start = stat.st_mtime - duration
-
-    def frame_id(self, index: int, round_: int) -> str:
-        return _stable_id(*self._parts, index, round_)
-
-    def time(self, seconds: float) -> str:
-        return _time(self._start + seconds)
+def _reopens(medium: Medium, round_: int, error: UnreadableVideoError) -> bool:
+    # A camera that has worked will work again; one that never did is a mistake in its address.
+    return isinstance(medium, Video) and medium.kind != "file" and (round_ > 0 or error.frames > 0)

@@ -22,10 +22,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from farpoint.addresses import STREAM_SCHEMES, without_credentials
 from farpoint_models.errors import InvalidRecord
 from farpoint_models.image_header import recognise
 
-STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp")
+# Matroska, Flash, Ogg, Windows Media, GIF, YUV4MPEG, MPEG programme and elementary streams.
+_VIDEO_BEGINNINGS = (
+    b"\x1a\x45\xdf\xa3",
+    b"FLV\x01",
+    b"OggS",
+    b"\x30\x26\xb2\x75",
+    b"GIF8",
+    b"YUV4MPEG2 ",
+    b"\x00\x00\x01\xba",
+    b"\x00\x00\x01\xb3",
+)
 _MAX_SOURCE = 1024  # characters of a key that the worker accepts
 
 
@@ -202,15 +213,14 @@ def looks_like_video(head: bytes) -> bool:
     >>> looks_like_video(b"\x00\x00\x00\x1cftypisom"), looks_like_video(b"\xff\xd8\xff\xe0")
     (True, False)
     """
-    box = head[4:8]
+    box, riff = head[4:8], head[8:12] if head.startswith(b"RIFF") else b""
     return (
-        (box == b"ftyp" and head[8:12] not in {b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"})
+        head.startswith(_VIDEO_BEGINNINGS)
         or box in {b"moov", b"mdat", b"wide", b"free", b"skip"}  # QuickTime before it had `ftyp`
-        or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
-        or head.startswith((b"\x1a\x45\xdf\xa3", b"FLV\x01", b"OggS", b"\x30\x26\xb2\x75", b"GIF8", b"YUV4MPEG2 "))
-        or head.startswith((b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"))  # MPEG programme and elementary streams
-        or (head[:1] == b"\x47" and head[188:189] == b"\x47")  # MPEG transport stream
-        or (head[4:5] == b"\x47" and head[196:197] == b"\x47")  # the same from a disc
+        or (box == b"ftyp" and head[8:12] not in {b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"})
+        or riff == b"AVI "
+        or head[:189:188] == b"GG"  # MPEG transport stream: packets of 188 bytes
+        or head[4:197:192] == b"GG"  # the same from a disc
     )
 
 
@@ -220,25 +230,6 @@ def _stream(address: str, scheme: str) -> _Found:
         return _unreadable(shown, f"an address begins with one of {', '.join(f'{s}://' for s in STREAM_SCHEMES)}")
     source = shown.partition("://")[2].strip("/")
     return Video("stream", address, source or scheme, shown, shown), (address,)
-
-
-_SECRETS = re.compile(r"(?i)(user|usr|login|pass|pwd|token|key|secret|auth)[^=/]*=[^/]*")
-
-
-def without_credentials(address: str) -> str:
-    """Return a stream's address as it may be shown: no user, no password, no query (cameras take passwords there).
-
-    >>> without_credentials("rtsp://admin:p@ss/w0rd@10.0.0.7:554/hall?token=abc")
-    'rtsp://10.0.0.7:554/hall'
-    """
-    scheme, separator, rest = address.partition("://")
-    before_query = re.split(r"[?#]", rest, maxsplit=1)[0]
-    # A password typed as it is may hold any of @ / ? #: whatever stands before the last @ is taken for credentials.
-    # Only behind a path is a query surely one, whose @ says nothing.
-    if "@" in before_query or ("@" in rest and "/" not in before_query):
-        rest = rest.rpartition("@")[2]
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    return scheme + separator + _SECRETS.sub("***", rest)
 
 
 def _with_source(medium: Medium, identity: tuple[str, ...], source: str | None, owners: dict[str, object]) -> Medium:

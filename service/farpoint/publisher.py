@@ -4,27 +4,21 @@
 """
 
 import threading
-import time
-import uuid
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from kafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError
 
 from farpoint import kafka_clients
 from farpoint.errors import FarpointError
+from farpoint.picture import MediaTopic, Picture
 from farpoint.settings import Settings
 from farpoint.topics import TopicNames
-from farpoint.wire import rfc3339
-from farpoint_models.errors import InvalidRecord
-from farpoint_models.image_header import recognise
 
-MediaTopic = Literal["images", "frames"]
-
-EVENT_TYPES: Mapping[MediaTopic, str] = {"images": "farpoint.image.v1", "frames": "farpoint.frame.v1"}
+__all__ = ["Lost", "MediaTopic", "Picture", "Publisher", "RecordTooLargeError", "check_size"]
 
 _CONNECT_SECONDS = 10
 _DELIVERY_SECONDS = 60  # long enough for a cluster of three to elect new leaders
@@ -35,80 +29,8 @@ _BATCH_OVERHEAD = 2**14  # what Kafka's own framing adds to a record and its hea
 _ONE_RECORD = (MessageSizeTooLargeError, InvalidTimestampError)
 
 
-class RecordTooLarge(FarpointError):
+class RecordTooLargeError(FarpointError):
     """A record is over `FARPOINT_MEDIA__MAX_RECORD_BYTES`; it was not sent."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An encoded picture and what is known about it. Only `data` is needed.
-
-    Parameters
-    ----------
-    data
-        The encoded picture; it travels byte for byte.
-    source
-        Where it comes from: a camera, a folder, a customer.
-    id
-        Stays the same when the same picture is published again; default: a new one.
-    time
-        When it was taken, RFC 3339; default: now.
-    subject
-        A name or address to show people.
-    frame_index
-        Its number in the video.
-    content_type
-        Default: told from the data.
-    metadata
-        Anything else that shall come back with an alert; names of lower-case letters and digits (CloudEvents).
-
-    Examples
-    --------
-    >>> picture = Picture(b"\\xff\\xd8\\xff...", source="cam-1", id="1", time="2026-01-01T00:00:00Z", frame_index=7)
-    >>> for name, value in picture.headers("frames"):
-    ...     print(name, value.decode())
-    content-type image/jpeg
-    ce_specversion 1.0
-    ce_id 1
-    ce_source cam-1
-    ce_type farpoint.frame.v1
-    ce_time 2026-01-01T00:00:00Z
-    ce_frameindex 7
-    """
-
-    data: bytes
-    source: str
-    id: str | None = None
-    time: str | None = None
-    subject: str | None = None
-    frame_index: int | None = None
-    content_type: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    def headers(self, topic: MediaTopic) -> list[tuple[str, bytes]]:
-        """Return the CloudEvents headers, binary mode."""
-        known = {
-            "content-type": self.content_type or _content_type(self.data),
-            "ce_specversion": "1.0",
-            "ce_id": self.id or str(uuid.uuid4()),
-            "ce_source": self.source,
-            "ce_type": EVENT_TYPES[topic],
-            "ce_time": self.time or rfc3339(time.time_ns() // 1_000_000),
-            "ce_subject": self.subject,
-            "ce_frameindex": None if self.frame_index is None else str(self.frame_index),
-        }
-        headers = {name: value for name, value in known.items() if value is not None}
-        return [
-            *((name, value.encode()) for name, value in headers.items()),
-            *((f"ce_{name}", value.encode()) for name, value in self.metadata.items()),
-        ]
-
-
-def _content_type(data: bytes) -> str:
-    try:
-        return f"image/{recognise(data).lower()}"
-    except InvalidRecord:
-        return "application/octet-stream"
 
 
 @dataclass(frozen=True)
@@ -137,6 +59,10 @@ class Publisher:
         How many pictures the broker has, by topic.
     lost
         The pictures that it refused or never answered for.
+    in_flight
+        How many are sent and not answered for.
+    max_record_bytes
+        The size limit.
 
     Raises
     ------
@@ -161,10 +87,11 @@ class Publisher:
         names = TopicNames(settings.topics.domain)
         self._topics: dict[MediaTopic, str] = {"images": names.images, "frames": names.frames}
         self._kafka = settings.kafka
-        self._max_record = settings.media.max_record_bytes
-        self._max_in_flight = max(_IN_FLIGHT_BYTES, self._max_record)
+        self.max_record_bytes = settings.media.max_record_bytes
+        self._max_in_flight = max(_IN_FLIGHT_BYTES, self.max_record_bytes)
         self._change = threading.Condition()
-        self._in_flight: Counter[str] = Counter()
+        self.in_flight = 0
+        self._bytes_in_flight = 0
         self._broken: KafkaError | None = None
         self.acknowledged: Counter[MediaTopic] = Counter()
         self.lost: list[Lost] = []
@@ -175,8 +102,8 @@ class Publisher:
             delivery_timeout_ms=_DELIVERY_SECONDS * 1000,
             linger_ms=10,
             # The broker's limit is on the batch: one record may fill it, several together may not exceed it.
-            batch_size=min(_BATCH_BYTES, self._max_record),
-            max_request_size=self._max_record + _BATCH_OVERHEAD,
+            batch_size=min(_BATCH_BYTES, self.max_record_bytes),
+            max_request_size=self.max_record_bytes + _BATCH_OVERHEAD,
             compression_type=None,  # encoded pictures do not get smaller
             allow_auto_create_topics=False,
         )
@@ -209,22 +136,22 @@ class Publisher:
 
         Raises
         ------
-        RecordTooLarge
+        RecordTooLargeError
             It is over the size limit, and was not sent.
         FarpointError
             The topic is missing, or the broker went away.
         """
         key = picture.source.encode() if topic == "frames" else None
         headers = picture.headers(topic)
-        size = len(picture.data) + len(key or b"") + sum(len(name) + len(value) for name, value in headers)
-        check_size(size, self._max_record)
+        size = len(picture.data) + len(key or b"") + sum(len(header) + len(value) for header, value in headers)
+        check_size(size, self.max_record_bytes)
         if self._topics[topic] not in self._existing:
             raise FarpointError(f"there is no topic {self._topics[topic]}: run `farpoint topics apply`")
         with self._change:
             self._change.wait_for(lambda: self._broken or self._bytes_in_flight + size <= self._max_in_flight)
             self._check()
-            self._in_flight["records"] += 1
-            self._in_flight["bytes"] += size
+            self.in_flight += 1
+            self._bytes_in_flight += size
         try:
             # The record's timestamp stays the time of sending: by an old one, Kafka would delete it at once.
             with kafka_clients.kafka_errors(self._kafka):
@@ -235,10 +162,6 @@ class Publisher:
         future.add_callback(self._on_acknowledged, topic, size)
         future.add_errback(self._on_lost, name or picture.subject or picture.source, size)
 
-    @property
-    def _bytes_in_flight(self) -> int:
-        return self._in_flight["bytes"]
-
     def _on_acknowledged(self, topic: MediaTopic, size: int, _metadata: Any) -> None:
         with self._change:
             self.acknowledged[topic] += 1
@@ -246,15 +169,15 @@ class Publisher:
 
     def _on_lost(self, name: str, size: int, error: BaseException) -> None:
         with self._change:
-            self.lost.append(Lost(name, f"not acknowledged: {' '.join(str(error).split())}"))
+            self.lost.append(Lost(name, " ".join(str(error).split())))
             if not isinstance(error, _ONE_RECORD) and isinstance(error, KafkaError):
                 self._broken = self._broken or error
         self._settle(size)
 
     def _settle(self, size: int) -> None:
         with self._change:
-            self._in_flight["records"] -= 1
-            self._in_flight["bytes"] -= size
+            self.in_flight -= 1
+            self._bytes_in_flight -= size
             self._change.notify_all()
 
     def _check(self) -> None:
@@ -276,17 +199,17 @@ class Publisher:
             The broker went away, or the time was not enough.
         """
         with self._change:
-            done = self._change.wait_for(lambda: not self._in_flight["records"], timeout)
+            done = self._change.wait_for(lambda: not self.in_flight, timeout)
             self._check()
             if not done:
-                raise FarpointError(f"{self._in_flight['records']} pictures are not acknowledged yet")
+                raise FarpointError(f"{self.in_flight} pictures are not acknowledged yet")
 
     def close(self, timeout: float | None = None) -> None:
         """Flush and disconnect."""
         try:
             self.flush(timeout)
         finally:
-            self._producer.close(timeout=0 if self._in_flight["records"] else 10)
+            self._producer.close(timeout=0 if self.in_flight else 10)
 
     def __enter__(self) -> Self:
         return self
@@ -297,10 +220,8 @@ class Publisher:
         if error is None:
             self.close()
             return
-        try:
-            self.close(timeout=_CONNECT_SECONDS)  # what was sent before the error still counts
-        except FarpointError:
-            pass  # the error on its way out came first
+        with suppress(FarpointError):  # the error on its way out came first
+            self.close(timeout=_CONNECT_SECONDS)  # what was sent before it still counts
 
 
 def check_size(size: int, limit: int) -> None:
@@ -309,7 +230,7 @@ def check_size(size: int, limit: int) -> None:
     >>> check_size(9_000_000, 8_388_608)
     Traceback (most recent call last):
     ...
-    farpoint.publisher.RecordTooLarge: a record of 9,000,000 bytes; at most 8,388,608 (FARPOINT_MEDIA__MAX_RECORD_BYTES)
+    farpoint.publisher.RecordTooLargeError: a record of 9,000,000 bytes; at most 8,388,608 ...
     """
     if size > limit:
-        raise RecordTooLarge(f"a record of {size:,} bytes; at most {limit:,} (FARPOINT_MEDIA__MAX_RECORD_BYTES)")
+        raise RecordTooLargeError(f"a record of {size:,} bytes; at most {limit:,} (FARPOINT_MEDIA__MAX_RECORD_BYTES)")

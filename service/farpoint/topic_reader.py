@@ -4,7 +4,7 @@ A group join costs seconds, shows up in the operator's list of groups, and with 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -165,9 +165,9 @@ class TopicReader:
                 )
             left = still
 
-    def follow(self) -> Iterator[Record]:
-        """Give the records from here on, and wait for more, for ever."""
-        while True:
+    def follow(self, until: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+        """Give the records from here on, and wait for more, for ever or until `until` holds."""
+        while not until():
             for records in self._poll().values():
                 for record in records:
                     yield _record(record)
@@ -210,4 +210,5 @@ class TopicReader:
 
 def _record(record: Any) -> Record:
     ref = RecordRef(record.topic, record.partition, record.offset, record.timestamp)
-    return Record(ref, record.key, record.value, record.headers or [])
+    # Kafka knows headers without a value; here they are as good as empty.
+    return Record(ref, record.key, record.value, [(name, value or b"") for name, value in record.headers or ()])

@@ -24,8 +24,18 @@ _TIMEOUT_MS = 10_000  # to open an address, and to wait for its next frame
 _COMPLETE_SHARE = 0.9
 
 
-class UnreadableVideo(FarpointError):
-    """A video, camera or stream does not open, or does not give what it promises; the others go on."""
+class UnreadableVideoError(FarpointError):
+    """A video, camera or stream does not open, or does not give what it promises; the others go on.
+
+    Attributes
+    ----------
+    frames
+        How many frames it gave before.
+    """
+
+    def __init__(self, reason: str, frames: int = 0) -> None:
+        super().__init__(reason)
+        self.frames = frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ def hide_opencv_noise() -> None:
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.setLogLevel(0)
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def encode_jpeg(picture: BgrPicture, quality: int = 90) -> bytes:
@@ -75,7 +85,7 @@ class VideoReader:
 
     Raises
     ------
-    UnreadableVideo
+    UnreadableVideoError
         It does not open; from `frames`, it gives no frame or ends long before its end.
     """
 
@@ -102,13 +112,13 @@ class VideoReader:
             capture = cv2.VideoCapture(video.address, cv2.CAP_FFMPEG, timeouts)
             reason = "the stream does not open" if video.kind == "stream" else "a broken video: it does not open"
         if not capture.isOpened():
-            raise UnreadableVideo(reason)
+            raise UnreadableVideoError(reason)
         return capture
 
     def frames(
-        self, wanted: Callable[[int], bool] = lambda index: True, stop: threading.Event | None = None
+        self, wanted: Callable[[int], bool] | None = None, stop: threading.Event | None = None
     ) -> Iterator[Frame]:
-        """Yield the frames whose index is `wanted`, until the video ends or `stop` is set.
+        """Yield the frames whose index is `wanted` (default: all), until the video ends or `stop` is set.
 
         What is not wanted costs no conversion. `wanted` is asked when the frame has arrived, so it may also look at the
         clock.
@@ -119,10 +129,10 @@ class VideoReader:
                 self._check_end(index, seconds)
                 return
             seconds = max(seconds, self._position(index))
-            if wanted(index):
+            if wanted is None or wanted(index):
                 readable, picture = self._capture.retrieve()
                 if not readable or picture is None:
-                    raise UnreadableVideo(f"frame {index} cannot be decoded")
+                    raise UnreadableVideoError(f"frame {index} cannot be decoded", index)
                 yield Frame(index, seconds, picture)
             index += 1
 
@@ -134,12 +144,12 @@ class VideoReader:
 
     def _check_end(self, read: int, seconds: float) -> None:
         if not read:
-            raise UnreadableVideo("no frame can be read")
+            raise UnreadableVideoError("no frame can be read")
         if self._video.kind == "camera":
-            raise UnreadableVideo(f"the camera stopped after {read} frames")
+            raise UnreadableVideoError(f"the camera stopped after {read} frames", read)
         # By time and not by count: for many containers the count is itself an estimate, made from the duration.
         if read < self.frame_count and seconds + 2 / self._rate < _COMPLETE_SHARE * self.duration:
-            raise UnreadableVideo(f"cut off: only {read} of about {self.frame_count} frames can be read")
+            raise UnreadableVideoError(f"cut off: only {read} of about {self.frame_count} frames can be read", read)
 
     def close(self) -> None:
         """Let go of the device or file."""

@@ -12,10 +12,11 @@ else.
 import base64
 import json
 import math
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -33,7 +34,20 @@ ALERT_TYPE = "farpoint.outlier.v1"
 EMBEDDINGS_TYPE = "farpoint.embeddings.v1"
 UNKNOWN_SOURCE = "unknown"
 
+# Bounds on text from outside: what goes into decisions and alerts must leave them far below the largest record, also
+# where JSON writes one byte as six. Headers count together, names and all.
+_MAX_NAME = 1024
+_MAX_TEXT = 4096
+_MAX_ATTRIBUTES = 64
+_MAX_HEADER_BYTES = 8192
+_MAX_VECTORS = 8192
+_MAX_THUMBNAIL_BYTES = 512 * 1024
+
 _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # uuid.NAMESPACE_URL
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +71,14 @@ class RecordRef:
 def rfc3339(milliseconds: int) -> str:
     """Write a time as people and CloudEvents do.
 
+    Whoever publishes sets a record's timestamp: one before 1970 or after 9999 becomes the nearest that can be written.
+
     >>> rfc3339(1767225600123)
     '2026-01-01T00:00:00.123Z'
+    >>> rfc3339(-1), rfc3339(2**62)
+    ('1970-01-01T00:00:00.000Z', '9999-12-31T23:59:59.999Z')
     """
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    moment = _EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), _LAST_MILLISECOND))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -76,35 +94,42 @@ def derived_id(ref: RecordRef, *parts: object) -> str:
 # --- what travels ---------------------------------------------------------------------------------------------------
 
 Time = Annotated[str, Meta(description="RFC 3339, such as 2026-01-01T00:00:00.000Z")]
-ItemId = Annotated[str, Meta(min_length=1, max_length=1024, description="stays the same when work is redone")]
+ItemId = Annotated[str, Meta(min_length=1, max_length=_MAX_NAME, description="stays the same when work is redone")]
+Subject = Annotated[str, Meta(max_length=_MAX_TEXT, description="a name or address to show people")]
 
 
 class MediaRef(Struct, forbid_unknown_fields=True, frozen=True):
     """The record a picture came in."""
 
-    topic: str
+    topic: Annotated[str, Meta(max_length=249)]
     partition: Annotated[int, Meta(ge=0)]
     offset: Annotated[int, Meta(ge=0)]
-    content_type: str | None = None
+    content_type: Annotated[str, Meta(max_length=_MAX_NAME)] | None = None
     timestamp: Annotated[int, Meta(ge=0, description="of the record, milliseconds since 1970 UTC")] | None = None
 
 
 Region = Annotated[
     tuple[float, float, float, float], Meta(description="x0, y0, x1, y1 in pixels of the original picture")
 ]
-Metadata = dict[str, str | int | float | bool | None]
+Metadata = Annotated[
+    dict[
+        Annotated[str, Meta(max_length=_MAX_NAME)],
+        Annotated[str, Meta(max_length=_MAX_TEXT)] | int | float | bool | None,
+    ],
+    Meta(max_length=_MAX_ATTRIBUTES, description="any flat map"),
+]
 
 
 class Item(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What is known of one vector besides its numbers."""
 
     id: ItemId | None = None
-    source: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    source: Annotated[str, Meta(min_length=1, max_length=_MAX_NAME)] | None = None
     time: Time | None = None
-    subject: str | None = None
+    subject: Subject | None = None
     media: MediaRef | None = None
     region: Region | None = None
-    thumbnail: Annotated[bytes, Meta(description="JPEG; base64 in JSON")] | None = None
+    thumbnail: Annotated[bytes, Meta(max_length=_MAX_THUMBNAIL_BYTES, description="JPEG; base64 in JSON")] | None = None
     metadata: Metadata = {}
 
 
@@ -119,15 +144,19 @@ class PackedVectors(Struct, forbid_unknown_fields=True):
 class EmbeddingBatchJson(Struct, forbid_unknown_fields=True):
     """Vectors of one detector, as people write them by hand."""
 
-    model: Annotated[str, Meta(min_length=1, description="the vector space; one detector serves one")]
-    vectors: Annotated[list[Annotated[list[float], Meta(min_length=1, max_length=65536)]], Meta(min_length=1)]
+    model: Annotated[
+        str, Meta(min_length=1, max_length=_MAX_NAME, description="the vector space; one detector serves one")
+    ]
+    vectors: Annotated[
+        list[Annotated[list[float], Meta(min_length=1, max_length=65536)]], Meta(min_length=1, max_length=_MAX_VECTORS)
+    ]
     items: list[Item] | None = None
 
 
 class EmbeddingBatchMsgpack(Struct, forbid_unknown_fields=True):
     """Vectors of one detector, as Farpoint writes them."""
 
-    model: Annotated[str, Meta(min_length=1)]
+    model: Annotated[str, Meta(min_length=1, max_length=_MAX_NAME)]
     vectors: PackedVectors
     items: list[Item] | None = None
 
@@ -226,7 +255,7 @@ class MediaRecord:
     def media(self) -> MediaRef:
         """The provenance as it travels on the wire."""
         ref = self.ref
-        return MediaRef(ref.topic, ref.partition, ref.offset, self.content_type, ref.timestamp)
+        return MediaRef(ref.topic, ref.partition, ref.offset, self.content_type, max(ref.timestamp, 0))
 
 
 _IMAGE_TYPES = frozenset(
@@ -241,19 +270,34 @@ def read_media(ref: RecordRef, key: bytes | None, value: bytes | None, headers: 
     Raises
     ------
     InvalidRecord
-        Empty value; a key or a known header that is not UTF-8; a `ce_time` or `ce_frameindex` that is none; a
-        content type that is no picture.
+        Empty value; a key or a known header that is not UTF-8 or too long; a `ce_time` or `ce_frameindex` that is
+        none; a content type that is no picture.
     """
     if not value:
         raise InvalidRecord(InvalidReason.EMPTY_VALUE, "the record has no value; expected an encoded picture")
     source = read_key(key)
     metadata: Metadata = {}
     known: dict[str, str] = {}
+    bytes_left = _MAX_HEADER_BYTES
     for name, raw in headers:
+        if name == "content-type" or name.startswith("ce_"):
+            bytes_left -= len(name.encode(errors="replace")) + len(raw or b"")
         if name == "content-type" or name in _CLOUDEVENTS:
             known[name] = _header_text(name, raw)
         elif name.startswith("ce_"):
             metadata[name.removeprefix("ce_")] = _header_text(name, raw)
+    if bytes_left < 0:
+        raise InvalidRecord(
+            InvalidReason.INVALID_HEADER,
+            f"content-type and ce_* headers of {_MAX_HEADER_BYTES - bytes_left} bytes; at most {_MAX_HEADER_BYTES}",
+        )
+    for name in ("ce_id", "ce_source", "ce_subject", "content-type"):
+        longest = _MAX_TEXT if name == "ce_subject" else _MAX_NAME
+        if len(known.get(name, "")) > longest:
+            raise InvalidRecord(
+                InvalidReason.INVALID_HEADER, f"{name} of {len(known[name])} characters; at most {longest}"
+            )
+    _check_metadata(metadata)
     content_type = known.get("content-type")
     if content_type is not None:
         kind = content_type.partition(";")[0].strip().lower()
@@ -279,6 +323,20 @@ def read_media(ref: RecordRef, key: bytes | None, value: bytes | None, headers: 
     )
 
 
+def _check_metadata(metadata: Metadata) -> None:
+    # One place is left for ce_frameindex.
+    if len(metadata) >= _MAX_ATTRIBUTES:
+        raise InvalidRecord(
+            InvalidReason.INVALID_HEADER, f"{len(metadata)} ce_* attributes of your own; at most {_MAX_ATTRIBUTES - 1}"
+        )
+    for name, value in metadata.items():
+        if len(name) > _MAX_NAME or len(str(value)) > _MAX_TEXT:
+            raise InvalidRecord(
+                InvalidReason.INVALID_HEADER,
+                f"attribute {_shown(name)}: a name has at most {_MAX_NAME} characters, a value {_MAX_TEXT}",
+            )
+
+
 # Attributes with a meaning of their own; every other `ce_*` is the item's metadata.
 _CLOUDEVENTS = frozenset({"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_frameindex"})
 
@@ -291,22 +349,28 @@ def read_key(key: bytes | None) -> str | None:
         text = key.decode()
     except UnicodeDecodeError:
         raise InvalidRecord(InvalidReason.INVALID_KEY, f"key {key[:32]!r} is not UTF-8") from None
-    if len(text) > 1024:
-        raise InvalidRecord(InvalidReason.INVALID_KEY, f"key of {len(text)} characters; at most 1024")
+    if len(text) > _MAX_NAME:
+        raise InvalidRecord(InvalidReason.INVALID_KEY, f"key of {len(text)} characters; at most {_MAX_NAME}")
     return text
 
 
 def read_time(text: str, reason: InvalidReason, name: str) -> str:
     """Check an RFC 3339 time and return it as it came: provenance travels untouched."""
     try:
-        # RFC 3339 is stricter than ISO 8601: a date, a time and a zone are all there.
-        if len(text) < 20 or datetime.fromisoformat(text).tzinfo is None:
+        # RFC 3339 is stricter than ISO 8601, which knows weeks, commas and times without a zone.
+        if not _RFC3339.fullmatch(text):
             raise ValueError
+        datetime.fromisoformat(text.upper())
     except ValueError:
         raise InvalidRecord(
             reason, f"{name} {_shown(text)} is not RFC 3339, such as 2026-01-01T00:00:00.000Z"
         ) from None
     return text
+
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def _header_text(name: str, raw: bytes | None) -> str:
@@ -351,7 +415,8 @@ def read_embeddings(ref: RecordRef, key: bytes | None, value: bytes | None, head
     ------
     InvalidRecord
         No key or value; an unknown content type; a payload that does not parse or has missing, unknown or ill-typed
-        fields; rows of unequal length; as many items as there are not vectors; NaN or infinite numbers.
+        fields, or too long ones; rows of unequal length; as many items as there are not vectors; NaN or infinite
+        numbers.
     """
     if not value:
         raise InvalidRecord(InvalidReason.EMPTY_VALUE, "the record has no value; expected an EmbeddingBatch")
@@ -380,6 +445,11 @@ def read_embeddings(ref: RecordRef, key: bytes | None, value: bytes | None, head
             if item.time is None
             else read_time(item.time, InvalidReason.SCHEMA_MISMATCH, f"items[{index}].time")
         )
+        numbers = (*(item.region or ()), *(value for value in item.metadata.values() if isinstance(value, float)))
+        if not all(math.isfinite(number) for number in numbers):
+            raise InvalidRecord(
+                InvalidReason.SCHEMA_MISMATCH, f"items[{index}] has NaN or infinite numbers, which JSON does not have"
+            )
     return EmbeddingRecord(ref, detector, batch.model, vectors, items, texts.get("ce_type") == EMBEDDINGS_TYPE)
 
 
@@ -421,6 +491,11 @@ def _has_non_finite(value: bytes) -> bool:
 def _packed(packed: PackedVectors) -> NDArray[np.float32]:
     dtype = np.dtype("<f4" if packed.dtype == "float32" else "<f2")
     width = packed.dim * dtype.itemsize
+    if len(packed.data) > _MAX_VECTORS * width:
+        raise InvalidRecord(
+            InvalidReason.SCHEMA_MISMATCH,
+            f"vectors.data has {len(packed.data) // width} vectors; at most {_MAX_VECTORS} in one record",
+        )
     if not packed.data or len(packed.data) % width:
         raise InvalidRecord(
             InvalidReason.SCHEMA_MISMATCH,

@@ -43,7 +43,7 @@ def test_a_record_of_many_megabytes_passes(kafka: str, unique_domain: str) -> No
 def test_restart_keeps_records_and_needs_no_network(start_kafka: "StartKafka", tmp_path: Path) -> None:
     """SIGTERM ends with 0 and no Java; a start without network, on another port, finds the records."""
     data_dir = tmp_path / "kä, fka"  # names that a properties file would garble
-    first = start_kafka(data_dir)
+    first = start_kafka(data_dir, LC_ALL="C")
     create_topic(first.bootstrap, "kept.v1")
     produce(first.bootstrap, "kept.v1", [b"a", b"b", b"c"])
     nodes = first.java_pids()
@@ -92,7 +92,7 @@ def test_death_of_the_only_node_ends_the_command(start_kafka: "StartKafka", tmp_
 
 
 def test_three_brokers_survive_the_loss_of_one(kafka_cluster: "StartedKafka") -> None:
-    """Three brokers keep three copies by default; when one is killed, the others go on serving, and so does the command."""
+    """Three brokers keep three copies by default; when one is killed the others, and the command, go on."""
     addresses = kafka_cluster.bootstrap.split(",")
     assert addresses == [f"127.0.0.1:{kafka_cluster.port + i}" for i in range(3)]
     create_topic(kafka_cluster.bootstrap, "copied.v1", replicas=-1)

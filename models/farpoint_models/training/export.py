@@ -104,8 +104,7 @@ def export_float(network: torch.nn.Module, side: int = SIDE) -> onnx.ModelProto:
 def with_pixels(model: onnx.ModelProto, side: int = SIDE) -> onnx.ModelProto:
     """Put the normalisation in front of a graph, so that it takes uint8 pixels.
 
-    `(pixel - 127) / 128` is exactly what DequantizeLinear computes with scale 1/128 and zero point 127; in front of an
-    int8 graph ONNX Runtime removes it together with the quantisation that follows.
+    `(pixel - 127) / 128` is exactly what DequantizeLinear computes with scale 1/128 and zero point 127.
 
     Parameters
     ----------
@@ -248,7 +247,7 @@ def export(out: Path, calibration: Sequence[PictureSource], held_out: Sequence[P
     parity = check_parity(network, fp32, judged)
 
     pixels = _batch(calibration, card)
-    quantised = quantize(core, list(normalised(pixels)), input_scale=1 / STD, input_zero_point=MEAN)
+    quantised = quantize(core, list(normalised(pixels)))
     _write(out, "model.int8.onnx", with_pixels(_without_traces(quantised)))
     int8 = _embedder(out, msgspec.structs.replace(card, files={"fp32": ModelFile(file="model.int8.onnx")}))
 

@@ -10,14 +10,18 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-METHOD: Final = (
-    "static QDQ: int8 weights per output channel, 7 bits used; uint8 activations, range from the least to the greatest"
-)
-"""What `quantize` does, for the card.
+FLOAT_CONVOLUTIONS: Final = 6
+"""How many convolutions stay in float, counted from the input.
 
-Seven bits: without VNNI the multiply of x86 adds two products in 16 bits and saturates on eight, silently; so the model
-computes the same on every machine.
+The first ones have few channels of very different ranges and every later layer inherits their error: on held-out
+pictures the mean cosine to fp32 is 0.973 with none, 0.986 with three, 0.997 with six and no better with eight.
 """
+
+METHOD: Final = (
+    "static QDQ: int8 weights per output channel, uint8 activations from their least to their greatest value; "
+    f"the first {FLOAT_CONVOLUTIONS} convolutions stay float"
+)
+"""What `quantize` does, for the card."""
 
 _BATCH: Final = 16
 
@@ -32,9 +36,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
         return next(self._batches, None)
 
 
-def quantize(
-    model: onnx.ModelProto, pictures: Sequence[NDArray[np.float32]], *, input_scale: float, input_zero_point: int
-) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, pictures: Sequence[NDArray[np.float32]]) -> onnx.ModelProto:
     """Quantise a float graph.
 
     Parameters
@@ -43,9 +45,6 @@ def quantize(
         Takes float32 (N, 3, H, W), normalised; its batch axis is open.
     pictures
         Real ones, float32, (3, H, W), normalised as the graph expects.
-    input_scale, input_zero_point
-        How uint8 pixels become the graph's input, `(pixel - zero_point) * scale`: its first quantisation then gives the
-        pixels back exactly.
 
     Returns
     -------
@@ -53,9 +52,9 @@ def quantize(
         Same inputs and outputs, QDQ nodes in between.
     """
     name = model.graph.input[0].name
-    exact = {"scale": np.asarray(input_scale, np.float32), "zero_point": np.asarray(input_zero_point, np.uint8)}
     own = onnx.ModelProto()
     own.CopyFrom(model)  # the quantiser moves the weights of what it is given into a temporary file
+    convolutions = [node.name for node in own.graph.node if node.op_type == "Conv"]
     with TemporaryDirectory() as folder:
         target = Path(folder) / "int8.onnx"
         quantize_static(
@@ -64,12 +63,11 @@ def quantize(
             _Batches(name, pictures),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             # The mean over the last feature map stays in float: it is cheap and is the answer.
             op_types_to_quantize=["Conv", "Clip", "Add"],
-            extra_options={"TensorQuantOverrides": {name: [exact]}},
+            nodes_to_exclude=convolutions[:FLOAT_CONVOLUTIONS],
         )
         return onnx.load(target)

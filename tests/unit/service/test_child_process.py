@@ -137,12 +137,11 @@ def is_alive(pid: int) -> bool:
     """Return whether there is such a process; a zombie that nobody has collected yet is as good as gone."""
     try:
         os.kill(pid, 0)
-        state = subprocess.run(
-            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-        ).stdout  # noqa: S607
-    except ProcessLookupError:
+        if sys.platform == "linux":
+            return " Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    return not state.startswith("Z")
+    return True
 
 
 def gone_within(pid: int, seconds: float) -> bool:
