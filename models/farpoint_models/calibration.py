@@ -11,7 +11,7 @@ TAIL = 4.0
 """The window is believed down to this many times the false alarm rate; what is rarer is extrapolated."""
 TAIL_SIZE = 8
 """... and not beyond its eight largest distances."""
-EXCESS = 2.0
+EXCESS = 0.8
 """... nor beyond twice the share flagged lately: a contaminated stream has outliers below the threshold too."""
 FLAGGED_MEMORY = 2048.0
 SPAN = 25.0
@@ -86,8 +86,9 @@ class Calibration:
         smallest = max(0.02 * float(high), 1e-4)
         inner, outer = max(middle - low, smallest), max(high - middle, smallest)
         shape = np.clip(np.log(outer / inner) / np.log(ratio), -SHAPE_LIMIT, SHAPE_LIMIT)
-        shape *= n * last / (n * last + SHAPE_PRIOR)
         beyond = np.log(last / rate)
+        shape *= n * last / (n * last + SHAPE_PRIOR)
+        shape *= np.log(TAIL) / max(beyond, np.log(TAIL))  # a shape taken further than that runs away
         # high - middle and limit - high are the same tail over log(ratio) and log(last / rate).
         step = (
             beyond / np.log(ratio)

@@ -149,7 +149,7 @@ def replay(
     with (
         TopicReader(settings, [topic + DLQ_SUFFIX for topic in topics]) as reader,
         kafka_errors(settings),
-        producer(settings, max_request_size=media.max_record_bytes + 2**16) as back,
+        producer(settings, max_request_size=media.max_record_bytes + 2**17) as back,
     ):
         reader.seek(replayed_up_to(settings))
         for batch in _batches(reader.to_end(), max_records):

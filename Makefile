@@ -1,0 +1,56 @@
+# `make demo` and `make test` need Python 3.11+, make and a C library; they install everything else into .venv.
+PYTHON ?= python3
+VENV   := .venv
+PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(VENV)/bin/python -m pytest
+
+.PHONY: help install demo test test-deploy lint format bench bench-core docs clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed ## Make the environment .venv, with pinned versions
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Farpoint needs Python 3.11 or newer, not " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about 1 GB, a minute or two)"
+	$(PIP) --editable '.[demo,dev]'
+	@touch $@
+
+# torch is for training and export alone, and large: the tests of the exporter need it, the service never does.
+$(VENV)/.installed-train: $(VENV)/.installed
+	@echo "installing torch for the tests of the exporter (about 5 GB, some minutes)"
+	$(PIP) --editable '.[demo,dev,train]'
+	@touch $@
+
+demo: install ## Run the whole product on this machine, on real video
+	$(VENV)/bin/farpoint demo
+
+test: $(VENV)/.installed-train ## Run the whole test suite, against a real Kafka that it starts itself
+	$(PYTEST) --ignore=tests/deploy
+
+test-deploy: install ## Run the tests that need programs of the system, such as promtool
+	$(PYTEST) tests/deploy
+
+lint: install ## Check style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: install ## Mend the style
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: install ## Measure: frames, vectors, latency and memory; prints the tables of docs/performance.md
+	$(VENV)/bin/python -m tests.bench
+
+bench-core: install ## Measure the numerical core; DATA=folder with ADBench's .npz files adds those
+	$(VENV)/bin/python -m tests.bench.core $(DATA)
+
+docs: install ## Generate what is generated: schemas, the settings page
+	$(VENV)/bin/python -m farpoint.schemas
+	$(VENV)/bin/farpoint settings --markdown > docs/settings.md
+
+clean: ## Remove the environment and what tools leave behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
