@@ -6,23 +6,27 @@ from .geometry import Array
 
 WINDOW = 8192
 PENDING = 64
-"""Distances wait until so many are together before the window is sorted anew."""
+"""Vectors wait until so many are together before the window is sorted anew."""
 TAIL = 4.0
 """The window is believed down to this many times the false alarm rate; what is rarer is extrapolated."""
 TAIL_SIZE = 8
 """... and not beyond its eight largest distances."""
-EXCESS = 0.8
+EXCESS = 1.2
 """... nor beyond twice the share flagged lately: a contaminated stream has outliers below the threshold too."""
 FLAGGED_MEMORY = 2048.0
+"""Vectors over which that share is averaged."""
 SPAN = 25.0
 """The tail is extrapolated from shares up to this many times larger."""
-WIDEST = 0.4
+WIDEST = 0.2
 """... and never from shares above this: the body says nothing about the tail."""
-SHAPE_LIMIT = 0.5
-SHAPE_PRIOR = 32.0
+SHAPES = (-1.0, 0.5)
+"""Bounds of the tail's shape: from a wall (uniform) to heavy."""
+SHAPE_PRIOR = 16.0
 """The tail's shape counts like a guess of 0 (exponential) made from so many distances."""
 SCREEN = 2.0
+"""Warm-up distances may lie twice as far out as an exponential tail fitted to median and 90 % would have them."""
 LARGEST_RATE = 0.2
+"""Above this there is no tail left to speak of."""
 
 
 class Calibration:
@@ -34,9 +38,9 @@ class Calibration:
 
     Departure: what was flagged never enters the window, or a burst of outliers would lift the threshold; but then each
     false alarm is missing from it, and a threshold read off the largest distances left creeps down for ever. So it is
-    read off distances that are never flagged: three quantiles (Pickands, 1975) at shares of 4 times the false alarm rate
-    and more, each corrected for the share that is missing. If the threshold is too low and flags r instead of the rate
-    a, the next one flags (3 a + r) / 4: the error shrinks instead of feeding itself.
+    read off distances that are never flagged: three quantiles (Pickands, 1975) at shares of 4 times the false alarm
+    rate and more, each corrected for the share that is missing. If the threshold is too low and flags r instead of the
+    rate a, the next one flags (3 a + r) / 4: the error shrinks instead of feeding itself.
 
     Parameters
     ----------
@@ -54,8 +58,10 @@ class Calibration:
     --------
     >>> calibration = Calibration(0.001)
     >>> calibration.seed(np.linspace(0.1, 0.2, 256))
-    >>> calibration.rarity(np.array([0.0, 0.15, 0.19, 0.3])).round(1) + 0.0
-    array([0. , 0.3, 1. , 8.4])
+    >>> calibration.rarity(np.array([0.0, 0.15, 0.19])).round(1) + 0.0
+    array([0. , 0.3, 1. ])
+    >>> bool(calibration.rarity(np.array([0.3]))[0] > 3)
+    True
     """
 
     def __init__(self, false_alarm_rate: float, window: int = WINDOW) -> None:
@@ -66,6 +72,7 @@ class Calibration:
         self.recent = np.zeros(0)
         self.pending = np.zeros(0)
         self.seeded = 0
+        self.held_out = 0
         self.flagged = false_alarm_rate
         self._fit()
 
@@ -77,7 +84,7 @@ class Calibration:
         if n == 0:
             return
         last = min(max(TAIL * rate, EXCESS * self.flagged, (TAIL_SIZE + 1.0) / (n + 1.0)), 0.25)
-        first = min(SPAN * last, WIDEST)
+        first = max(min(SPAN * last, WIDEST), 2.0 * last)
         ratio = np.sqrt(first / last)
         shares = np.array([first, first / ratio, last])
         in_window = (shares - rate) / (1.0 - rate)  # the flagged share is not there
@@ -85,7 +92,7 @@ class Calibration:
         # Where distances are all alike there is no tail to measure: then a fiftieth of the distance is one.
         smallest = max(0.02 * float(high), 1e-4)
         inner, outer = max(middle - low, smallest), max(high - middle, smallest)
-        shape = np.clip(np.log(outer / inner) / np.log(ratio), -SHAPE_LIMIT, SHAPE_LIMIT)
+        shape = np.clip(np.log(outer / inner) / np.log(ratio), *SHAPES)
         beyond = np.log(last / rate)
         shape *= n * last / (n * last + SHAPE_PRIOR)
         shape *= np.log(TAIL) / max(beyond, np.log(TAIL))  # a shape taken further than that runs away
@@ -123,11 +130,13 @@ class Calibration:
 
     def learn(self, distances: Array, flagged: Array) -> None:
         """Fold distances (N,) of one batch into the window, but for those `flagged` (N,) as outliers."""
-        share = min(1.0, len(distances) / FLAGGED_MEMORY)
-        self.flagged += share * (np.count_nonzero(flagged) / max(1, len(distances)) - self.flagged)
         self.pending = np.concatenate([self.pending, distances[~flagged]])
-        if len(self.pending) < PENDING:
+        self.held_out += int(np.count_nonzero(flagged))
+        waiting = len(self.pending) + self.held_out
+        if waiting < PENDING:
             return
+        self.flagged += min(1.0, waiting / FLAGGED_MEMORY) * (self.held_out / waiting - self.flagged)
+        self.held_out = 0
         leaving = min(self.seeded, len(self.pending))
         self.seeded -= leaving
         self.recent = np.concatenate([self.recent[leaving:], self.pending])[-self.window :]
@@ -139,12 +148,13 @@ class Calibration:
         return {
             "recent": self.recent,
             "pending": self.pending,
-            "seeded": np.array([self.seeded], np.int64),
+            "counts": np.array([self.seeded, self.held_out], np.int64),
             "flagged": np.array([self.flagged]),
         }
 
     def restore(self, state: dict[str, Array]) -> None:
         """Take over what `state` gave."""
         self.recent, self.pending = state["recent"], state["pending"]
-        self.seeded, self.flagged = int(state["seeded"][0]), float(state["flagged"][0])
+        self.seeded, self.held_out = (int(count) for count in state["counts"])
+        self.flagged = float(state["flagged"][0])
         self._fit()

@@ -6,17 +6,20 @@ from typing import Any, Literal
 import numpy as np
 from river import base
 
+from .batch_kmeans import batch_kmeans
 from .calibration import Calibration
 from .geometry import Array, GeometryName, as_vectors
 from .quarantine import Quarantine
 from .scoring import group, heavy, outlier_score, vouching
-from .stream_kmeans import WARM_UP_PER_CLUSTER, ClusterChange, StreamKMeans, lloyd
+from .stream_kmeans import WARM_UP_PER_CLUSTER, ClusterChange, StreamKMeans
 
 HALF_LIFE_VECTORS = 20_000.0
 GATE = 0.05
 """The outermost share of normal vectors is counted but moves no centroid: outliers hide there."""
 REGROUP = 1024
+"""Groups are formed anew after so many vectors, and when a cluster comes or goes."""
 FOLDS = 4
+"""Parts of the warm-up, each scored by clusters made from the others."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +322,7 @@ class OutlierDetector(base.AnomalyDetector):
             if not outside.any():
                 break
             wanted = max(1, min(self.clusters, int(outside.sum()) // WARM_UP_PER_CLUSTER))
-            means, labels = lloyd(space, rows[outside], points[outside], wanted, self.seed)
+            means, labels = batch_kmeans(space, rows[outside], points[outside], wanted, self.seed, starts=1)
             centroids = space.place(means)
             mass = np.bincount(labels).astype(np.float64)
             large = vouching(group(space.distances(centroids, centroids), heavy(mass)), mass)
@@ -332,14 +335,17 @@ class OutlierDetector(base.AnomalyDetector):
         changes: list[ClusterChange] = []
         if quarantine is None:
             return changes
-        for row in np.flatnonzero(outlier):
-            ready = quarantine.admit(
-                work.rows[row], work.points[row], float(work.vouched[row]), radius, before + int(row)
-            )
-            if ready is not None:
-                mean, count = quarantine.take(ready)
-                new = self.kmeans.adopt(mean, count)
-                changes += new
+        held = np.flatnonzero(outlier)
+        for row in held:
+            now = before + int(row)
+            ready = quarantine.admit(work.rows[row], work.points[row], float(work.vouched[row]), radius, now)
+            if ready is None:
+                continue
+            mean, count = quarantine.take(ready)
+            space = self.kmeans.space
+            away = space.distances(space.place(mean[None]), work.points[held])[0]
+            nearest = held[np.argsort(away, kind="stable")][: max(1, min(3, int(count)))]
+            changes += self.kmeans.adopt(mean, count, tuple(int(member) for member in nearest))
         quarantine.expire(self.n_seen)
         return changes
 

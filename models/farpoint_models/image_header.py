@@ -54,7 +54,7 @@ class ImageHeader:
     format
         One of the five formats Farpoint reads.
     width, height
-        Pixels, as shown: after the orientation was applied.
+        Pixels, as shown: after the orientation was applied. (Of a WebP over `MAX_PIXELS` as stored: it is not opened.)
     orientation
         EXIF orientation, 1 to 8; 1 is upright, and what a file without EXIF or with a broken one gets.
     """
@@ -96,8 +96,10 @@ def read_header(data: bytes) -> ImageHeader:
     ImageHeader(format='PNG', width=4, height=3, orientation=1)
     """
     image_format = recognise(data)
-    if image_format == "WebP":  # opening one allocates its canvas
-        return ImageHeader("WebP", *_webp_canvas(data))
+    if image_format == "WebP":
+        width, height = webp_canvas(data)
+        if width * height > MAX_PIXELS:  # opening one makes room for its canvas
+            return ImageHeader("WebP", width, height)
     return header_of(open_lazily(data, image_format), image_format)
 
 
@@ -237,6 +239,30 @@ def check_jpeg_complete(data: bytes) -> None:
     raise InvalidRecord(InvalidReason.CORRUPT_IMAGE, message)
 
 
+def webp_canvas(data: bytes) -> tuple[int, int]:
+    """Read width and height of a WebP file from its first chunk, as stored.
+
+    Pillow's class cannot be asked: opening a WebP makes room for its canvas. Layout as in RFC 9649.
+
+    Raises
+    ------
+    InvalidRecord
+        `CORRUPT_IMAGE`.
+    """
+    with corruption("WebP"):
+        match data[12:16]:
+            case b"VP8X":
+                return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+            case b"VP8L":
+                (bits,) = struct.unpack_from("<xI", data, 20)
+                return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+            case b"VP8 ":
+                width, height = struct.unpack_from("<HH", data, 26)
+                return width & 0x3FFF, height & 0x3FFF
+            case chunk:
+                raise ValueError(f"its first chunk is {chunk!r}")
+
+
 @contextmanager
 def corruption(image_format: ImageFormat) -> Iterator[None]:
     """Turn whatever a decoder raises inside the block into `InvalidRecord(CORRUPT_IMAGE)`.
@@ -263,19 +289,3 @@ def _orientation(file: ImageFile.ImageFile, image_format: ImageFormat) -> int:
     except Exception:
         return 1  # a broken EXIF block is no reason to refuse the picture
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
-
-
-def _webp_canvas(data: bytes) -> tuple[int, int]:
-    # RFC 9649: the first chunk is an extended header, a lossless or a lossy picture.
-    with corruption("WebP"):
-        match data[12:16]:
-            case b"VP8X":
-                return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-            case b"VP8L":
-                (bits,) = struct.unpack_from("<xI", data, 20)
-                return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-            case b"VP8 ":
-                width, height = struct.unpack_from("<HH", data, 26)
-                return width & 0x3FFF, height & 0x3FFF
-            case chunk:
-                raise ValueError(f"its first chunk is {chunk!r}")

@@ -31,6 +31,7 @@ from farpoint_models.image_header import (
     open_lazily,
     read_header,
     recognise,
+    webp_canvas,
 )
 
 __all__ = [
@@ -110,8 +111,8 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int | N
     ((480, 640, 3), (240, 320, 3))
     """
     image_format = recognise(data)
-    if image_format == "WebP":  # opening one allocates its canvas: look first
-        check_size(read_header(data), max_pixels)
+    if image_format == "WebP":  # opening one makes room for its canvas: look first
+        check_size(ImageHeader("WebP", *webp_canvas(data)), max_pixels)
     file = open_lazily(data, image_format)
     header = header_of(file, image_format)
     check_size(header, max_pixels)

@@ -6,6 +6,7 @@ from .geometry import Array
 
 GROUPS = 16
 LIGHT_SHARE = 0.25
+"""A cluster below this share of the mean mass does not count: it may be a clump of outliers, or a lone seed."""
 LARGE_SHARE = 0.9
 EVEN_SHARE = 0.5
 """A group with at least half of its even share of the mass is large, whatever the others hold."""
@@ -70,8 +71,8 @@ def group(distances: Array, counting: Array, most: int = GROUPS) -> Array:
 def vouching(groups: Array, mass: Array, share: float = LARGE_SHARE) -> Array:
     """Which clusters vouch: those of the largest groups that together hold `share` of the mass.
 
-    The rule for "large" of CBLOF (He, Xu & Deng, 2003), over groups of centroids instead of clusters. Departure: a group
-    with half of its even share is large too, or of ten equal groups one would always be small.
+    The rule for "large" of CBLOF (He, Xu & Deng, 2003), over groups of centroids instead of clusters. Departure: a
+    group with half of its even share is large too, or of ten equal groups one would always be small.
 
     Parameters
     ----------

@@ -6,21 +6,21 @@ from typing import Any, Literal
 import numpy as np
 from river import base
 
+from .batch_kmeans import batch_kmeans
 from .geometry import Array, Cosine, GeometryName, Standardized, as_vectors, make_geometry, validate
 
 ChangeType = Literal["birth", "death", "merge", "split"]
 
 WARM_UP_PER_CLUSTER = 16
 """A cluster is asked to stand on this many vectors, in the warm-up and while the number of clusters grows."""
-RESEED = 1024
-LLOYD_ROUNDS = 8
-SEED_WEIGHT = 1.0
 SEED_RANK = 0.75
-CHILD_MASS = 0.0
+"""A split begins at the member three quarters out: the outermost one is likely to be a lone stranger."""
 PARENT_WEIGHT = 8.0
-"""After a split the parent's mean moves as if it stood on this few vectors: half of what it stood on has left."""
+"""After a split the parent's mean moves as if it stood on this few vectors: part of what it stood on has left."""
 DEATH_SHARE = 0.01
 """A cluster whose mass falls below this share of the mean mass dies, if it had half a half-life to prove itself."""
+RESEED = 1024
+"""Once grown, at most one split in so many vectors: what does not want to be split is not tried all the time."""
 
 
 @dataclass(frozen=True)
@@ -218,20 +218,19 @@ class StreamKMeans(base.Clusterer):
         rows = self.space.rows(np.concatenate(self.buffer))
         self.space.update(rows, self.half_life_vectors)
         self.buffer = []
-        changes = self.found(rows)
+        self.found(rows)
         first = len(rows) - len(vectors)  # members are rows of this batch; earlier ones are gone
         distances = self.space.distances(self.space.place(rows[first:]), self.points)
         return [
             ClusterChange("birth", int(i), (), float(m), _nearest_rows(distances, column))
             for column, (i, m) in enumerate(zip(self.ids, self.mass, strict=True))
-            if changes
         ]
 
-    def found(self, rows: Array) -> bool:
+    def found(self, rows: Array) -> None:
         """Found the first clusters on rows (N, D)."""
         points = self.space.place(rows)
         wanted = max(1, min(self.clusters, len(rows) // WARM_UP_PER_CLUSTER))
-        means, labels = lloyd(self.space, rows, points, wanted, self.seed)
+        means, labels = batch_kmeans(self.space, rows, points, wanted, self.seed)
         counts = np.bincount(labels, minlength=len(means)).astype(np.float64)
         self.means = means
         self.points = self.space.place(means)
@@ -243,7 +242,6 @@ class StreamKMeans(base.Clusterer):
         self.scatter = np.bincount(labels, weights=own, minlength=len(means)) / counts
         self.born = np.full(len(means), self.n_seen, np.int64)
         self.adopted = np.zeros(len(means), np.bool_)
-        return True
 
     # --- the stream -------------------------------------------------------------------------------------------------
 
@@ -307,13 +305,11 @@ class StreamKMeans(base.Clusterer):
             taken = taken[nearest[taken] != parent]
             if self.scatter[parent] <= self.space.resolution or distance[seed] <= self.space.resolution:
                 continue
-            half = self.mass[parent] * CHILD_MASS
-            self.mass[parent] -= half
             self.weight[parent] = min(self.weight[parent], PARENT_WEIGHT)
-            parent_id = int(self.ids[parent])
-            new = self.add(rows[seed], half, SEED_WEIGHT, float(self.scatter[parent]), bool(self.adopted[parent]))
+            # The new one has no mass until it has earned it: what is split off may be a clump of outliers.
+            child = self.add(rows[seed], 0.0, 1.0, float(self.scatter[parent]), bool(self.adopted[parent]))
             self.splits += 1
-            changes.append(ClusterChange("split", new, (parent_id,), half, (seed,)))
+            changes.append(ClusterChange("split", child, (int(self.ids[parent]),), 1.0, (seed,)))
         return changes
 
     def add(self, mean: Array, mass: float, weight: float, scatter: float, adopted: bool) -> int:
@@ -330,14 +326,14 @@ class StreamKMeans(base.Clusterer):
         self.points = np.concatenate([self.points, self.space.place(mean[None].astype(self.means.dtype))])
         return new
 
-    def adopt(self, mean: Array, count: float) -> list[ClusterChange]:
+    def adopt(self, mean: Array, count: float, members: tuple[int, ...] = ()) -> list[ClusterChange]:
         """Found a cluster on the mean (D,) of `count` rows that recurred; where there is no room, the lightest dies."""
         changes: list[ClusterChange] = []
         if len(self.ids) >= self.clusters:
             changes += self.remove(np.arange(len(self.ids)) != int(np.argmin(self.mass)))
         scatter = float(self.scatter.mean()) if len(self.ids) else 0.0
         new = self.add(mean, count, count, scatter, adopted=True)
-        return [*changes, ClusterChange("birth", new, (), count)]
+        return [*changes, ClusterChange("birth", new, (), count, members)]
 
     def remove(self, keep: Array) -> list[ClusterChange]:
         """Keep the clusters of a mask (K,); the others die."""
@@ -357,61 +353,6 @@ class StreamKMeans(base.Clusterer):
     def _unit_test_params(cls) -> Any:
         """Parameters river's estimator checks use."""
         yield {"geometry": "standardized", "clusters": 8, "warm_up": 32}
-
-
-def lloyd(
-    space: Cosine | Standardized, rows: Array, points: Array, wanted: int, seed: int, rounds: int = LLOYD_ROUNDS
-) -> tuple[Array, Array]:
-    """Batch k-means: k-means++ seeds and a few Lloyd rounds.
-
-    Parameters
-    ----------
-    space
-        The geometry of rows and points.
-    rows, points
-        (N, D) rows and their grid points.
-    wanted
-        Most clusters; fewer come back when there are fewer distinct points.
-    seed
-        Of the draws.
-    rounds
-        Lloyd rounds.
-
-    Returns
-    -------
-    means
-        (K, D) means of rows.
-    labels
-        (N,) position of each row's cluster. No cluster is empty.
-    """
-    draws = np.random.default_rng(seed).random(wanted)
-    chosen = [int(draws[0] * len(points))]
-    nearest = space.distances(points, points[chosen])[:, 0]
-    power = 1 if space.name == "cosine" else 2  # 1 - cosine is half a squared distance already
-    for draw in draws[1:]:
-        chances = np.cumsum(np.where(nearest > space.resolution, nearest, 0.0) ** power)
-        if chances[-1] <= 0.0:
-            break
-        chosen.append(min(int(np.searchsorted(chances, draw * chances[-1], side="right")), len(points) - 1))
-        nearest = np.minimum(nearest, space.distances(points, points[chosen[-1:]])[:, 0])
-    centroids = points[chosen]
-    means = rows[chosen]
-    labels = np.zeros(len(points), np.int64)
-    for _ in range(rounds):
-        labels = np.argmin(space.distances(points, centroids), axis=1)
-        means, labels = _means(rows, labels)
-        centroids = space.place(means)
-    return means, labels
-
-
-def _means(rows: Array, labels: Array) -> tuple[Array, Array]:
-    """Means (K, D) of rows by label, empty labels dropped, and the labels (N,) renumbered."""
-    order = np.argsort(labels, kind="stable")
-    _, starts, renumbered, counts = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
-    means = np.add.reduceat(rows[order], starts, axis=0) / counts[:, None].astype(rows.dtype)
-    new = np.empty_like(labels)
-    new[order] = renumbered
-    return means, new
 
 
 def _nearest_rows(distances: Array, column: int, most: int = 3) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ def read_checkpoint(value: bytes) -> Checkpoint:
         if version != VERSION:
             raise CheckpointError(f"a checkpoint of version {version}; this Farpoint reads version {VERSION}")
         return msgspec.msgpack.decode(value, type=Checkpoint)
-    except (msgspec.MsgspecError, KeyError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
         raise CheckpointError(f"a damaged checkpoint: {error}") from None
 
 

@@ -24,8 +24,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return 127
     if pid_file:
-        with open(pid_file, "w", encoding="ascii") as file:  # noqa: PTH123 -- pathlib costs half of our start-up
+        with open(f"{pid_file}.draft", "w", encoding="ascii") as file:  # noqa: PTH123 -- pathlib is slow to import
             file.write(f"{child.pid}\n")
+        os.replace(f"{pid_file}.draft", pid_file)  # noqa: PTH105 -- nobody ever reads half a number
     # A signal to us is meant for the child: end it the same way as when our parent goes.
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, lambda *_: child.terminate())

@@ -136,6 +136,11 @@ class ChildProcess:
                 line = self._lines.popleft()
             yield line
 
+    @property
+    def is_started(self) -> bool:
+        """Whether `start` has been called."""
+        return self._guardian is not None
+
     def poll(self) -> int | None:
         """Return the exit code, 128 + n after signal n; None while it runs."""
         return self._started().poll()

@@ -218,15 +218,20 @@ class DetectorFold:
         return alerts
 
     def _take_notes(self, ref: RecordRef, items: list[Item], scores: Scores) -> None:
-        ids = np.where(scores.is_outlier, -1, scores.cluster_id)
-        for cluster_id in np.unique(ids[ids >= 0]).tolist():
-            members = np.flatnonzero(ids == cluster_id)
-            nearest = int(members[np.argmin(scores.distance[members])])
+        # The nearest item of each cluster comes first when sorted by cluster, then distance.
+        kept = np.flatnonzero(~scores.is_outlier & (scores.cluster_id >= 0))
+        order = kept[np.lexsort((scores.distance[kept], scores.cluster_id[kept]))]
+        ids, firsts = np.unique(scores.cluster_id[order], return_index=True)
+        nearest = order[firsts]
+        time = ref.time
+        for cluster_id, row, distance in zip(
+            ids.tolist(), nearest.tolist(), scores.distance[nearest].tolist(), strict=True
+        ):
             note = self._note(cluster_id)
-            note.last_seen = ref.time
-            if scores.distance[nearest] < note.exemplar_distance:
-                item = items[nearest]
-                note.exemplar_distance = float(scores.distance[nearest])
+            note.last_seen = time
+            if distance < note.exemplar_distance:
+                item = items[row]
+                note.exemplar_distance = distance
                 note.label = item.subject or item.source or ""
                 note.exemplars = [item.id or "", *note.exemplars][:EXEMPLARS]
 

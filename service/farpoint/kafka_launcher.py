@@ -89,8 +89,8 @@ class KafkaLauncher:
                 list(pool.map(KafkaNode.format, nodes))
             stack.callback(self._stop_nodes)
             for node in nodes:
+                self._nodes.append(node)  # before it starts: Ctrl-C may come at any moment
                 node.start()
-                self._nodes.append(node)
             self._wait_until_serving()
             self._stack = stack.pop_all()
 

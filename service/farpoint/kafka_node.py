@@ -146,11 +146,13 @@ class KafkaNode:
 
     def ask_to_stop(self) -> None:
         """Have it stopped, in order; does not wait."""
-        self._process.ask_to_stop()
+        if self._process.is_started:
+            self._process.ask_to_stop()
 
     def stop(self) -> None:
         """Stop it and wait until it is gone."""
-        self._process.stop()
+        if self._process.is_started:
+            self._process.stop()
 
     def last_words(self, lines: int = 15) -> list[str]:
         """Return the end of its log, and what its Java said besides."""

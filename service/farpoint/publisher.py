@@ -169,7 +169,9 @@ class Publisher:
 
     def _on_lost(self, name: str, size: int, error: BaseException) -> None:
         with self._change:
-            self.lost.append(Lost(name, " ".join(str(error).split())))
+            too_large = isinstance(error, MessageSizeTooLargeError)
+            reason = "Kafka's own limit, max.message.bytes of the topic, is smaller" if too_large else str(error)
+            self.lost.append(Lost(name, " ".join(reason.split())))
             if not isinstance(error, _ONE_RECORD) and isinstance(error, KafkaError):
                 self._broken = self._broken or error
         self._settle(size)
@@ -209,7 +211,8 @@ class Publisher:
         try:
             self.flush(timeout)
         finally:
-            self._producer.close(timeout=0 if self.in_flight else 10)
+            with suppress(KafkaError):  # it cannot flush what is still unanswered; `in_flight` says how much
+                self._producer.close(timeout=0 if self.in_flight else _CONNECT_SECONDS)
 
     def __enter__(self) -> Self:
         return self

@@ -81,7 +81,7 @@ class TopicReader:
             settings,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=fetch_bytes,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=10_000,
             max_poll_records=1000,
         )
         try:

@@ -10,6 +10,7 @@ else.
 """
 
 import base64
+import hashlib
 import json
 import math
 import re
@@ -43,8 +44,6 @@ _MAX_HEADER_BYTES = 8192
 _MAX_VECTORS = 8192
 _MAX_THUMBNAIL_BYTES = 512 * 1024
 
-_NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # uuid.NAMESPACE_URL
-
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
@@ -61,6 +60,11 @@ class RecordRef:
     partition: int
     offset: int
     timestamp: int
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Topic, partition and offset: what no other record has."""
+        return (self.topic, self.partition, self.offset)
 
     @property
     def time(self) -> str:
@@ -85,10 +89,31 @@ def rfc3339(milliseconds: int) -> str:
 def derived_id(ref: RecordRef, *parts: object) -> str:
     """Name a thing made from a record: the same record gives the same id, however often the work is redone.
 
+    It is the uuid5 of `topic/partition/offset[/part...]` in the namespace of URLs.
+
     >>> derived_id(RecordRef("t", 0, 7, 0), 3) == derived_id(RecordRef("t", 0, 7, 99), 3)
     True
     """
-    return str(uuid.uuid5(_NAMESPACE, "/".join(str(part) for part in (ref.topic, ref.partition, ref.offset, *parts))))
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(str(part) for part in (*ref.place, *parts))))
+
+
+def derived_ids(ref: RecordRef, count: int) -> list[str]:
+    """Return `derived_id(ref, index)` for each index below `count`, the common part hashed once.
+
+    >>> derived_ids(RecordRef("t", 0, 7, 0), 2)[1] == derived_id(RecordRef("t", 0, 7, 0), 1)
+    True
+    """
+    place = "/".join(str(part) for part in ref.place)
+    common = hashlib.sha1(uuid.NAMESPACE_URL.bytes + f"{place}/".encode(), usedforsecurity=False)
+    ids = []
+    for index in range(count):
+        digest = common.copy()
+        digest.update(b"%d" % index)
+        name = digest.hexdigest()
+        # As RFC 9562 lays out version 5: the version's digit, and the two upper bits of the variant.
+        variant = "89ab"[int(name[16], 16) & 3]
+        ids.append(f"{name[:8]}-{name[8:12]}-5{name[13:16]}-{variant}{name[17:20]}-{name[20:32]}")
+    return ids
 
 
 # --- what travels ---------------------------------------------------------------------------------------------------
@@ -435,22 +460,22 @@ def read_embeddings(ref: RecordRef, key: bytes | None, value: bytes | None, head
         items = [Item() for _ in range(len(vectors))]
     elif len(items) != len(vectors):
         raise InvalidRecord(InvalidReason.ITEM_COUNT_MISMATCH, f"{len(items)} items for {len(vectors)} vectors")
+    _fill_in(items, ref, detector)
+    return EmbeddingRecord(ref, detector, batch.model, vectors, items, texts.get("ce_type") == EMBEDDINGS_TYPE)
+
+
+def _fill_in(items: list[Item], ref: RecordRef, detector: str) -> None:
+    ids = derived_ids(ref, len(items)) if any(item.id is None for item in items) else []
+    time = ref.time
     for index, item in enumerate(items):
         if item.id is None:
-            item.id = derived_id(ref, index)
+            item.id = ids[index]
         if item.source is None:
             item.source = detector
-        item.time = (
-            ref.time
-            if item.time is None
-            else read_time(item.time, InvalidReason.SCHEMA_MISMATCH, f"items[{index}].time")
-        )
-        numbers = (*(item.region or ()), *(value for value in item.metadata.values() if isinstance(value, float)))
-        if not all(math.isfinite(number) for number in numbers):
-            raise InvalidRecord(
-                InvalidReason.SCHEMA_MISMATCH, f"items[{index}] has NaN or infinite numbers, which JSON does not have"
-            )
-    return EmbeddingRecord(ref, detector, batch.model, vectors, items, texts.get("ce_type") == EMBEDDINGS_TYPE)
+        if item.time is None:
+            item.time = time
+        else:
+            read_time(item.time, InvalidReason.SCHEMA_MISMATCH, f"items[{index}].time")
 
 
 def _decode(content_type: str, value: bytes) -> EmbeddingBatchJson | EmbeddingBatchMsgpack:

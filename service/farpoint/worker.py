@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 import structlog
+from threadpoolctl import threadpool_limits
 
 from farpoint.delivery import FaustDelivery
 from farpoint.detect_stage import DetectStage
@@ -86,6 +87,9 @@ class Worker:
         """Load the model, warm it up and build the stages; nothing is consumed yet."""
         metrics = Metrics(TopicNames(settings.topics.domain), stages)
         limit_cv2_threads()
+        # A batch is too small to share: with the other cores busy, BLAS threads wait for each other, 20 times longer
+        # than one of them alone takes.
+        threadpool_limits(limits=1, user_api="blas")
         embedder = await asyncio.to_thread(_open_embedder, settings, metrics) if "embed" in stages else None
         apps = []
         for name in stages:

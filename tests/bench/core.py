@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 import river
 import sklearn
-from farpoint_models import snapshot
-from farpoint_models.detector import OutlierDetector
-from farpoint_models.stream_kmeans import StreamKMeans
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import normalized_mutual_info_score, roc_auc_score
+
+from farpoint_models import snapshot
+from farpoint_models.detector import OutlierDetector
+from farpoint_models.stream_kmeans import StreamKMeans
 
 ROWS, BATCH = 4000, 64
 
 
 def auroc(path: Path) -> tuple[float, float]:
-    """One pass over a contaminated, shuffled file, score before learn; and batch isolation forest, which sees all first."""
+    """One pass over a contaminated, shuffled file, score before learn; and a batch isolation forest."""
     with np.load(path) as data:
         vectors, truth = data["X"].astype(np.float32), data["y"].ravel()
     order = np.random.default_rng(0).permutation(len(vectors))[:ROWS]

@@ -1,5 +1,6 @@
 """`farpoint kafka` from outside: a real Kafka, started, stopped, killed and misused."""
 
+import fcntl
 import json
 import os
 import signal
@@ -44,6 +45,7 @@ def test_restart_keeps_records_and_needs_no_network(start_kafka: "StartKafka", t
     """SIGTERM ends with 0 and no Java; a start without network, on another port, finds the records."""
     data_dir = tmp_path / "kä, fka"  # names that a properties file would garble
     first = start_kafka(data_dir, LC_ALL="C")
+    socket.create_connection(("127.0.0.1", first.port), timeout=1).close()  # ready means now, not soon
     create_topic(first.bootstrap, "kept.v1")
     produce(first.bootstrap, "kept.v1", [b"a", b"b", b"c"])
     nodes = first.java_pids()
@@ -66,6 +68,9 @@ def test_kill_9_leaves_no_java_and_a_usable_folder(start_kafka: "StartKafka", tm
     produce(killed.bootstrap, "kept.v1", [b"a"])
     (node,) = killed.java_pids()
     os.kill(killed.pid, signal.SIGKILL)
+    assert killed.process.wait(10) == 137
+    with (tmp_path / "data/lock").open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the folder is taken for as long as the node is there
     again = start_kafka(tmp_path / "data")  # at once, while the former node is still stopping
     assert not is_alive(node)
     assert consume(again.bootstrap, "kept.v1", 1) == [b"a"]
@@ -78,7 +83,8 @@ def test_ctrl_c_during_the_start_leaves_nothing(start_kafka: "StartKafka", tmp_p
     (node,) = started.java_pids()
     os.kill(started.pid, signal.SIGINT)
     assert started.process.wait(30) == 130
-    assert not is_alive(node)
+    # Where Ctrl-C comes in the very moment of the node's start, it is the guardian that ends it, a little later.
+    assert wait_until(lambda: not is_alive(node), 20)
     assert "Traceback" not in started.stderr
 
 

@@ -234,7 +234,13 @@ def export(out: Path, calibration: Sequence[PictureSource], held_out: Sequence[P
         revision=1,
         dimension=1280,
         input=ModelInput(
-            height=SIDE, width=SIDE, layout="NHWC", dtype="uint8", mean=(MEAN,) * 3, std=(STD,) * 3, resize="stretch"
+            height=SIDE,
+            width=SIDE,
+            layout="NHWC",
+            dtype="uint8",
+            mean=(float(MEAN),) * 3,
+            std=(float(STD),) * 3,
+            resize="stretch",
         ),
         opset=OPSET,
         licence="Apache-2.0",

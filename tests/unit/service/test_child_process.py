@@ -1,5 +1,6 @@
 """A child process ends with us, however we end."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -137,10 +138,10 @@ def is_alive(pid: int) -> bool:
     """Return whether there is such a process; a zombie that nobody has collected yet is as good as gone."""
     try:
         os.kill(pid, 0)
-        if sys.platform == "linux":
-            return " Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    except (ProcessLookupError, FileNotFoundError):
+    except ProcessLookupError:
         return False
+    with contextlib.suppress(OSError):  # no /proc, or gone meanwhile
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     return True
 
 

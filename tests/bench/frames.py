@@ -1,0 +1,156 @@
+"""Frames: the worker end to end against the same work in a bare loop without Kafka or Faust; latency; memory."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from statistics import quantiles
+
+import cv2
+import msgspec
+import numpy as np
+
+from farpoint.demo_clips import load_clip, vary_jpeg
+from farpoint.settings import Settings
+from farpoint.wire import AssignmentBatch
+from farpoint_models.detector import OutlierDetector
+from farpoint_models.embedder import OnnxEmbedder
+from farpoint_models.images import decode_image, limit_cv2_threads, preprocess, stack
+from tests.bench.harness import Bench, bench, print_table
+
+FRAMES = 2000
+WAITING = 20_000
+SOURCES = 8
+
+
+def jpegs(count: int) -> list[bytes]:
+    """Return `count` different 640x480 JPEGs of real video, about 50 kB each."""
+    rng = np.random.default_rng(0)
+    clips = [frame for name in ("bikes", "bigbuckbunny") for frame in load_clip(name)]
+    return [vary_jpeg(cv2.resize(frame, (640, 480)), rng) for frame in islice(cycle(clips), count)]
+
+
+def bare_loop(pictures: list[bytes]) -> float:
+    """Return frames per second of decode + int8 embed + score, all cores, nothing else."""
+    settings = Settings()
+    limit_cv2_threads()
+    embedder = OnnxEmbedder(settings.embedder.model, device="cpu")
+    embedder.warm_up()
+    detector = OutlierDetector()
+    size = settings.embedder.max_batch
+    card = embedder.card
+    side = min(card.input.width, card.input.height)
+    with ThreadPoolExecutor(2) as pool:
+        began = time.perf_counter()
+        for start in range(0, len(pictures), size):
+            inputs = pool.map(
+                lambda data: preprocess(decode_image(data, min_side=side), card), pictures[start : start + size]
+            )
+            vectors = embedder.embed(stack(list(inputs)))
+            detector.learn_many(vectors, detector.score_many(vectors))
+        return len(pictures) / (time.perf_counter() - began)
+
+
+def publish(run: Bench, pictures: list[bytes], count: int) -> None:
+    """Publish `count` frames of several sources."""
+    producer = run.producer()
+    for number, data in enumerate(islice(cycle(pictures), count)):
+        producer.send(run.names.frames, key=f"cam-{number % SOURCES}".encode(), value=data)
+        if number % 500 == 0:
+            producer.flush()
+    producer.flush()
+    producer.close()
+
+
+def decided(run: Bench, count: int) -> tuple[float, float]:
+    """Wait for `count` decisions; return frames per second between the first and the last, and the largest memory."""
+    reader = run.reader(run.names.assignments)
+    times: list[tuple[float, int]] = []
+    seen, rss = 0, 0.0
+    while seen < count:
+        for records in reader.poll(timeout_ms=500).values():
+            for record in records:
+                items = len(msgspec.json.decode(record.value, type=AssignmentBatch).items)
+                seen += items
+                times.append((record.timestamp / 1000, items))
+        rss = max(rss, run.worker_rss())
+    reader.close()
+    times.sort()
+    # The first batches are of a worker that is still filling its queues.
+    skip = len(times) // 10
+    span = times[-1][0] - times[skip][0]
+    return sum(items for _, items in times[skip + 1 :]) / span, rss
+
+
+def throughput(pictures: list[bytes]) -> list[list[object]]:
+    """Measure the bare loop and the worker in turn, three times."""
+    rows = []
+    for number in range(3):
+        bare = bare_loop(pictures)
+        with bench("bench") as run:
+            publish(run, pictures, FRAMES)
+            with run.worker():
+                rate, _ = decided(run, FRAMES)
+        rows.append([number + 1, f"{bare:.0f}", f"{rate:.0f}", f"{rate / bare:.0%}"])
+    return rows
+
+
+def latency(pictures: list[bytes], per_second: float) -> list[object]:
+    """Publish at a fixed pace; return the p50 and p99 from the frame's timestamp to the decision being readable."""
+    seconds = 30.0
+    with bench("bench") as run, run.worker():
+        publish(run, pictures, 300)
+        decided(run, 300)
+        reader = run.reader(run.names.assignments)
+        reader.seek_to_end()
+        for part in reader.assignment():
+            reader.position(part)
+        producer = run.producer()
+        delays: list[float] = []
+        began = time.perf_counter()
+        sent, total = 0, int(seconds * per_second)
+        while len(delays) < total:
+            while sent < total and time.perf_counter() - began >= sent / per_second:
+                producer.send(
+                    run.names.frames, key=f"cam-{sent % SOURCES}".encode(), value=pictures[sent % len(pictures)]
+                )
+                sent += 1
+            for records in reader.poll(timeout_ms=2).values():
+                now = time.time()
+                for record in records:
+                    for item in msgspec.json.decode(record.value, type=AssignmentBatch).items:
+                        if item.media and item.media.timestamp:
+                            delays.append(now - item.media.timestamp / 1000)
+        producer.close()
+        reader.close()
+    cuts = quantiles(delays, n=100)
+    return [f"{per_second:.0f}", f"{cuts[49] * 1000:.0f} ms", f"{cuts[98] * 1000:.0f} ms"]
+
+
+def memory(pictures: list[bytes]) -> list[object]:
+    """Let a worker start with many frames waiting; return its memory early and at its largest."""
+    with bench("bench") as run:
+        publish(run, pictures, WAITING)
+        with run.worker():
+            decided(run, 2000)
+            early = run.worker_rss()
+            _, largest = decided(run, 8000)
+    return [f"{WAITING:,}", f"{early:.0f} MiB", f"{largest:.0f} MiB"]
+
+
+def main() -> None:
+    """Measure and print."""
+    pictures = jpegs(FRAMES)
+    size = sum(map(len, pictures)) / len(pictures) / 1000
+    rows = throughput(pictures)
+    print_table(
+        f"Frames, 640x480 JPEG of {size:.0f} kB, CPU, int8",
+        rows,
+        ["run", "bare loop, frames/s", "worker with Kafka, frames/s", "ratio"],
+    )
+    half = float(np.median([float(str(row[2])) for row in rows])) / 2
+    print_table("Latency at half load", [latency(pictures, half)], ["frames/s", "p50", "p99"])
+    print_table("Worker memory", [memory(pictures)], ["frames waiting", "after 2,000 frames", "largest in 8,000"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What every benchmark stands on: a broker and a worker of its own, and a table that says what it was measured on."""
+
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import kafka
+import psutil
+
+from farpoint import kafka_clients
+from farpoint.child_process import ChildProcess
+from farpoint.kafka_launcher import KafkaLauncher
+from farpoint.ports import free_ports
+from farpoint.settings import Settings
+from farpoint.topic_admin import apply_topics
+from farpoint.topics import TopicNames, topics_table
+
+VERSIONS = ("faust-streaming", "aiokafka", "kafka-python", "onnxruntime-gpu", "numpy", "scikit-learn")
+
+
+def machine() -> str:
+    """Describe the machine and the versions in one line."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    memory = psutil.virtual_memory().total / 2**30
+    packages = ", ".join(f"{name} {_version(name)}" for name in VERSIONS)
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores of {model}, {memory:.0f} GiB; Python {platform.python_version()}, {packages}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except Exception:
+        return "-"
+
+
+def print_table(title: str, rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
+    """Print a Markdown table, ready for docs/performance.md."""
+    print(f"\n### {title}\n")
+    print("| " + " | ".join(header) + " |")
+    print("| " + " | ".join("---" for _ in header) + " |")
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+
+
+class Bench:
+    """A broker, the topics, and workers on demand."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.names = TopicNames(settings.topics.domain)
+        self.folder = folder
+
+    @contextmanager
+    def worker(self, stages: str = "embed,detect", **environment: str) -> Iterator[ChildProcess]:
+        """Run a worker inside the context."""
+        env = os.environ | {
+            "FARPOINT_KAFKA__BOOTSTRAP_SERVERS": self.settings.kafka.bootstrap_servers,
+            "FARPOINT_TOPICS__DOMAIN": self.settings.topics.domain,
+            "FARPOINT_HTTP__PORT": "0",
+            **environment,
+        }
+        with ChildProcess(
+            [sys.executable, "-m", "farpoint.cli", "worker", "--stages", stages],
+            name="the worker",
+            error_output=self.folder / "worker.log",
+            env=env,
+        ) as child:
+            child.wait_for_line("worker ready", 120)
+            yield child
+
+    def worker_rss(self) -> float:
+        """Return the resident memory of the running worker, MiB."""
+        rss = 0.0
+        for process in psutil.process_iter(["cmdline", "memory_info"]):
+            command = process.info["cmdline"] or []
+            if "farpoint.cli" in command and "worker" in command and "-I" not in command:
+                rss = max(rss, process.info["memory_info"].rss / 2**20)
+        return rss
+
+    def reader(self, topic: str) -> kafka.KafkaConsumer:
+        """Read a topic from its beginning, with no group."""
+        consumer = kafka_clients.consumer(self.settings.kafka, auto_offset_reset="earliest", max_poll_records=5000)
+        consumer.assign([kafka.TopicPartition(topic, number) for number in range(self.settings.topics.partitions)])
+        return consumer
+
+    def producer(self) -> kafka.KafkaProducer:
+        """Produce in large batches."""
+        return kafka_clients.producer(
+            self.settings.kafka, max_request_size=self.settings.media.max_record_bytes, batch_size=2**20, linger_ms=20
+        )
+
+
+@contextmanager
+def bench(domain: str) -> Iterator[Bench]:
+    """Start a broker with empty topics."""
+    with tempfile.TemporaryDirectory(prefix="farpoint-bench-") as name:
+        folder = Path(name)
+        [port] = free_ports(1)
+        base = Settings()
+        settings = base.model_copy(
+            update={
+                "kafka": type(base.kafka)(bootstrap_servers=f"127.0.0.1:{port}"),
+                "topics": base.topics.model_copy(update={"domain": domain}),
+            }
+        )
+        with KafkaLauncher(folder / "kafka", port=port):
+            admin = kafka_clients.admin(settings.kafka)
+            apply_topics(admin, topics_table(settings.topics, settings.media))
+            admin.close()
+            yield Bench(settings, folder)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Poll until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the benchmark got no further")
+        time.sleep(0.05)

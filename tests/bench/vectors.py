@@ -1,0 +1,127 @@
+"""Vectors: the worker's detect stage against the script that anybody would write first, in the same run."""
+
+import subprocess
+import sys
+import time
+
+import kafka
+import msgspec
+import numpy as np
+
+from farpoint.wire import embeddings_headers
+from tests.bench.harness import Bench, bench, print_table
+
+DIMENSION = 1280
+PER_RECORD = 64
+RECORDS = 2000
+PEER_VECTORS = 20_000
+
+
+def mixture(count: int, seed: int = 0) -> np.ndarray:
+    """Draw from 100 Gaussians on the sphere, (count, 1280) float32."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((100, DIMENSION)).astype(np.float32)
+    noise = rng.standard_normal((count, DIMENSION)).astype(np.float32)
+    return centres[rng.integers(100, size=count)] + np.float32(0.5) * noise
+
+
+def ours(run: Bench) -> float:
+    """Return vectors per second of the worker, from the first decision to the last."""
+    producer = run.producer()
+    block = mixture(PER_RECORD * 100)
+    payloads = [
+        msgspec.msgpack.encode(
+            {
+                "model": "bench@1",
+                "vectors": {
+                    "dim": DIMENSION,
+                    "dtype": "float32",
+                    "data": block[start : start + PER_RECORD].tobytes(),
+                },
+            }
+        )
+        for start in range(0, len(block), PER_RECORD)
+    ]
+    for number in range(RECORDS):
+        producer.send(
+            run.names.embeddings, key=b"shared", value=payloads[number % 100], headers=embeddings_headers("shared")
+        )
+    producer.flush()
+    producer.close()
+    with run.worker("detect"):
+        reader = run.reader(run.names.assignments)
+        times = []
+        while len(times) < RECORDS:
+            for records in reader.poll(timeout_ms=500).values():
+                times += [record.timestamp / 1000 for record in records]
+        reader.close()
+    times.sort()
+    skip = RECORDS // 10
+    return (RECORDS - skip - 1) * PER_RECORD / (times[-1] - times[skip])
+
+
+PEER = """
+import sys, json, time
+import kafka, numpy as np
+from sklearn.cluster import MiniBatchKMeans
+servers, vectors, results, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+consumer = kafka.KafkaConsumer(bootstrap_servers=servers, max_poll_records=1000, max_partition_fetch_bytes=2**22)
+part = kafka.TopicPartition(vectors, 0)
+consumer.assign([part]); consumer.seek_to_beginning(part)
+producer = kafka.KafkaProducer(bootstrap_servers=servers, linger_ms=5)
+model, done, waiting, began = MiniBatchKMeans(n_clusters=100, n_init=1), 0, [], None
+while done < count:
+    for records in consumer.poll(timeout_ms=1000).values():
+        waiting += [np.frombuffer(record.value, np.float32) for record in records]
+    while len(waiting) >= 256:
+        batch, waiting = np.stack(waiting[:256]), waiting[256:]
+        if done:
+            for row, label in enumerate(model.predict(batch)):
+                producer.send(results, value=json.dumps({"index": done + row, "cluster": int(label)}).encode())
+        model.partial_fit(batch)
+        done += 256
+        if began is None:
+            began, skipped = time.perf_counter(), done
+    if done >= count - 256:
+        break
+producer.flush()
+print((done - skipped) / (time.perf_counter() - began))
+"""
+
+
+def obvious_script(run: Bench) -> float:
+    """Return vectors per second of kafka-python and scikit-learn, one vector a record, one assignment each."""
+    from farpoint import kafka_clients
+
+    admin = kafka_clients.admin(run.settings.kafka)
+    for topic in ("peer-vectors", "peer-results"):
+        admin.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}})
+    admin.close()
+    time.sleep(1)
+    producer: kafka.KafkaProducer = run.producer()
+    for row in mixture(PEER_VECTORS):
+        producer.send("peer-vectors", value=row.tobytes())
+    producer.flush()
+    producer.close()
+    command = [sys.executable, "-c", PEER, run.settings.kafka.bootstrap_servers, "peer-vectors", "peer-results"]
+    output = subprocess.run([*command, str(PEER_VECTORS)], check=True, capture_output=True, text=True).stdout
+    return float(output)
+
+
+def main() -> None:
+    """Measure and print."""
+    rows = []
+    for number in range(1):
+        with bench("bench") as run:
+            peer = obvious_script(run)
+            rate = ours(run)
+        rows.append([number + 1, f"{rate:,.0f}", f"{peer:,.0f}", f"{rate / peer:.1f}"])
+    print_table(
+        f"Vectors, {DIMENSION}-d, {PER_RECORD} to a record, broker on the same cores",
+        rows,
+        ["run", "worker, vectors/s", "kafka-python + MiniBatchKMeans, one a record, vectors/s", "ratio"],
+    )
+
+
+if __name__ == "__main__":
+    main()

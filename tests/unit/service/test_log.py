@@ -1,0 +1,61 @@
+"""The log: stderr only, JSON lines where no person looks."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from farpoint.log import configure_logging
+from farpoint.settings import LogSettings
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> object:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_json_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ours and the libraries' lines are JSON objects on stderr; stdout is left to results."""
+    configure_logging(LogSettings())
+    structlog.get_logger("farpoint.x").info("batch_done", frames=3)
+    logging.getLogger("aiohttp.server").warning("slow %s", "client")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    ours, theirs = (json.loads(line) for line in captured.err.splitlines())
+    assert (ours["event"], ours["frames"], ours["level"], ours["logger"]) == ("batch_done", 3, "info", "farpoint.x")
+    assert theirs["event"] == "slow client"
+
+
+def test_an_exception_is_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stack trace does not break the lines up."""
+    configure_logging(LogSettings(format="json"))
+    try:
+        raise ValueError("no")
+    except ValueError:
+        structlog.get_logger("farpoint.x").exception("failed")
+    [line] = capsys.readouterr().err.splitlines()
+    assert "ValueError: no" in json.loads(line)["exception"]
+
+
+def test_the_level_holds_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """Less severe lines are not shown, and libraries' chatter is quiet even where ours shows."""
+    configure_logging(LogSettings(level="info"))
+    structlog.get_logger("farpoint.x").debug("detail")
+    logging.getLogger("kafka.conn").info("connected")
+    assert capsys.readouterr().err == ""
+
+
+def test_console_lines_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """Readable lines can be asked for without a terminal, and then have no colours."""
+    configure_logging(LogSettings(format="console"))
+    structlog.get_logger("farpoint.x").info("batch_done", frames=3)
+    err = capsys.readouterr().err
+    assert "batch_done" in err
+    assert "frames=3" in err
+    assert "\x1b" not in err
