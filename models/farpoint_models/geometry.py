@@ -202,9 +202,10 @@ class Standardized:
     Notes
     -----
     Mean and deviation are exponentially weighted (West, 1979, incremental weighted moments) over vectors that passed as
-    normal; values further than `reach` deviations count as `reach`, so that one wild value cannot stretch the scale. The
-    first batch (the warm-up) is clipped the same way around its median, by the range of its inner 80 %. A feature that
-    never varied has deviation one. Grid: `scale` steps per deviation in float64, so that a product stays below 2**52.
+    normal; values further than `reach` deviations count as `reach`, so that one wild value cannot stretch the scale.
+    The first batch (the warm-up) is clipped the same way around its median, by the range of its inner 80 %. A feature
+    that never varied has deviation one. Grid: `scale` steps per deviation in float64, so that a product stays below
+    2**52.
 
     Examples
     --------

@@ -142,8 +142,9 @@ def open_session(
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that spin for the next operator take the cores that decode pictures.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if device == "cuda" else "1")
+    # Threads that spin for the next operator take the cores that decode pictures: without, a pipeline of two decoding
+    # and two inference threads on two cores was 10 to 15 % faster.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     wanted: Sequence[Any] = [_CPU]
     if device == "cuda":

@@ -70,8 +70,13 @@ def _whole(text: str | None) -> int | None:
 def newest_dead_letters(reader: TopicReader, count: int) -> list[DeadLetter]:
     """Return the newest `count` of the topics that the reader reads, oldest of them first."""
     reader.seek_to_last(count)  # any partition may hold them all
-    newest = heapq.nlargest(count, reader.to_end(), key=lambda record: record.ref.timestamp)
+    newest = heapq.nlargest(count, reader.to_end(), key=_age)
     return [DeadLetter.read(record) for record in reversed(newest)]
+
+
+def _age(record: Record) -> tuple[int, int, str, int]:
+    ref = record.ref
+    return ref.timestamp, ref.offset, ref.topic, ref.partition  # many come in one millisecond
 
 
 def replay_group(settings: KafkaSettings) -> str:

@@ -79,12 +79,8 @@ def _settings(settings: Settings) -> str:
 
 def _admin(settings: KafkaSettings) -> kafka.KafkaAdminClient:
     with kafka_errors(settings):
-        return kafka.KafkaAdminClient(
-            **connection(settings),
-            client_id="farpoint-tools",
-            bootstrap_timeout_ms=_KAFKA_MS,
-            request_timeout_ms=_KAFKA_MS,
-        )
+        options = connection(settings) | {"bootstrap_timeout_ms": _KAFKA_MS, "request_timeout_ms": _KAFKA_MS}
+        return kafka.KafkaAdminClient(**options, client_id="farpoint-tools")
 
 
 def _kafka(settings: Settings) -> str:

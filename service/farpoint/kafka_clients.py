@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import faust
 import kafka
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from farpoint.errors import FarpointError
 from farpoint.settings import KafkaSettings
+
+# How long a tool waits for a first answer before it says that there is no Kafka.
+BOOTSTRAP_MS = 10_000
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
@@ -18,6 +20,7 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "bootstrap_servers": settings.servers,
         "security_protocol": settings.security_protocol,
+        "bootstrap_timeout_ms": BOOTSTRAP_MS,
     }
     if "SASL" in settings.security_protocol:
         options |= {
@@ -32,6 +35,9 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
 
 def faust_credentials(settings: KafkaSettings) -> Any:
     """Return the same for Faust's `broker_credentials`; None in plain text."""
+    # Imported here: Faust is slow to import, and reads options of its own from our command line while it is.
+    import faust
+
     context = ssl_context(settings) if "SSL" in settings.security_protocol else None
     if "SASL" in settings.security_protocol:
         return faust.SASLCredentials(

@@ -20,7 +20,7 @@ from farpoint.topics import TopicNames
 
 __all__ = ["Lost", "MediaTopic", "Picture", "Publisher", "RecordTooLargeError", "check_size"]
 
-_CONNECT_SECONDS = 10
+_CLOSE_SECONDS = 10
 _DELIVERY_SECONDS = 60  # long enough for a cluster of three to elect new leaders
 _IN_FLIGHT_BYTES = 32 * 2**20
 _BATCH_BYTES = 2**18
@@ -97,7 +97,6 @@ class Publisher:
         self.lost: list[Lost] = []
         self._producer = kafka_clients.producer(
             settings.kafka,
-            bootstrap_timeout_ms=_CONNECT_SECONDS * 1000,
             request_timeout_ms=15_000,
             delivery_timeout_ms=_DELIVERY_SECONDS * 1000,
             linger_ms=10,
@@ -212,7 +211,7 @@ class Publisher:
             self.flush(timeout)
         finally:
             with suppress(KafkaError):  # it cannot flush what is still unanswered; `in_flight` says how much
-                self._producer.close(timeout=0 if self.in_flight else _CONNECT_SECONDS)
+                self._producer.close(timeout=0 if self.in_flight else _CLOSE_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +223,7 @@ class Publisher:
             self.close()
             return
         with suppress(FarpointError):  # the error on its way out came first
-            self.close(timeout=_CONNECT_SECONDS)  # what was sent before it still counts
+            self.close(timeout=_CLOSE_SECONDS)  # what was sent before it still counts
 
 
 def check_size(size: int, limit: int) -> None:

@@ -40,7 +40,9 @@ class DeadLetter:
         """Return the record for the dead-letter topic: key, value and headers as they came, and six more headers."""
         record = self.record
         headers = dead_letter_headers(record.ref, record.headers, self.error, failed_at)
-        return OutgoingRecord(topic, record.key, record.value, headers, partition=record.ref.partition)
+        # Clients refuse to send a record with neither key nor value; an empty value says the same.
+        value = b"" if record.key is None and record.value is None else record.value
+        return OutgoingRecord(topic, record.key, value, headers, partition=record.ref.partition)
 
 
 Positions = Mapping[tuple[str, int], int]

@@ -87,10 +87,10 @@ class DetectorSettings(_Group):
     geometry: Literal["cosine", "standardized"] = Field(
         "cosine", description="`cosine` for embeddings; `standardized` for raw numeric features"
     )
-    clusters: int = Field(100, description="most clusters a detector keeps", ge=1, le=10_000)
+    clusters: int = Field(100, description="most clusters a detector keeps", ge=1, le=1000)
     warm_up: int = Field(256, description="vectors before the first score", ge=2, le=1_000_000)
     half_life_vectors: float = Field(20_000, description="after so many vectors a vector weighs half", gt=0)
-    false_alarm_rate: float = Field(0.001, description="share of normal vectors that may be flagged", gt=0, lt=1)
+    false_alarm_rate: float = Field(0.001, description="share of normal vectors that may be flagged", gt=0, le=0.2)
     checkpoint_seconds: float = Field(5.0, description="time between checkpoints of the detectors", gt=0, le=3600)
 
 

@@ -62,6 +62,8 @@ class Stage(ABC):
         self._working_since: dict[str, float] = {}
         self._bad_in_a_row = 0
         self._waiting: asyncio.Queue[IncomingRecord | Flush] = asyncio.Queue(maxsize=self.max_records * 2)
+        # First come, first served, which a full queue alone does not promise: a flush must not overtake a record.
+        self._entrance = asyncio.Lock()
 
     name: str
     topics: tuple[str, ...]
@@ -73,12 +75,14 @@ class Stage(ABC):
     async def put(self, record: IncomingRecord) -> None:
         """Take a record in; waits while the stage has enough to do."""
         self.metrics.records_received.labels(record.ref.topic).inc()
-        await self._waiting.put(record)
+        async with self._entrance:
+            await self._waiting.put(record)
 
     async def flush(self) -> None:
         """Finish everything that was put before: outputs delivered, state saved."""
         flush = Flush()
-        await self._waiting.put(flush)
+        async with self._entrance:
+            await self._waiting.put(flush)
         await flush.done.wait()
 
     @contextmanager

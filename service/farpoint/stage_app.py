@@ -20,6 +20,7 @@ from farpoint.kafka_clients import faust_credentials
 from farpoint.records import IncomingRecord
 from farpoint.settings import Settings
 from farpoint.stage import Stage
+from farpoint.topics import largest_record
 from farpoint.wire import RecordRef
 
 COMMIT_SECONDS = 1.0
@@ -56,7 +57,8 @@ class StageApp:
             consumer_max_fetch_size=1024**2,
             stream_buffer_maxsize=64,
             stream_wait_empty=False,
-            producer_max_request_size=settings.media.max_record_bytes,
+            # A dead letter is larger than the record it was.
+            producer_max_request_size=largest_record(settings.media) + 2**18,
             producer_max_batch_size=256 * 1024,
             table_standby_replicas=0,
             topic_allow_declare=False,
@@ -79,11 +81,18 @@ class StageApp:
 
         async def feed(stream: Any) -> None:
             async for event in stream.noack().events():
-                await stage.put(_record(event.message))
+                await self._hand_over(event.message)
 
         self.faust.agent(topic, name=f"farpoint.{stage.name}")(feed)
         self.faust.on_partitions_revoked.connect(self._on_revoked, weak=False)
         self.faust.on_partitions_assigned.connect(self._on_assigned, weak=False)
+
+    async def _hand_over(self, message: Any) -> None:
+        # Faust lets records flow while `on_partitions_assigned` is still at work: none may reach the stage before it
+        # has restored what it goes on from. One that yet another rebalance overtook meanwhile will be read again.
+        await self.assigned.wait()
+        if message.generation_id == self.faust.consumer_generation_id:
+            await self.stage.put(_record(message))
 
     @property
     def stage(self) -> Stage:
@@ -99,7 +108,8 @@ class StageApp:
             tasks.create_task(self._commit_now_and_then())
 
     async def drain(self) -> None:
-        """Finish what was taken in and commit it."""
+        """Take nothing more in, finish what was taken in, and commit it."""
+        self.assigned.clear()
         await self.stage.flush()
         await self.commit()
 
@@ -149,7 +159,6 @@ class StageApp:
         del app, kwargs
         if not revoked:
             return
-        self.assigned.clear()
         _log.info("partitions revoked", group=self.group, partitions=len(revoked))
         # What was taken in is finished and committed while the partitions are still ours, so that whoever is given them
         # starts behind it. Should that fail, the work is done twice, with the same result.

@@ -93,6 +93,11 @@ class TopicNames:
         return topic + DLQ_SUFFIX
 
 
+def largest_record(media: MediaSettings) -> int:
+    """Return the largest record that the topics take, bytes: Kafka counts headers and framing as well."""
+    return media.max_record_bytes + 2**16
+
+
 def topics_table(settings: TopicsSettings, media: MediaSettings) -> list[Topic]:
     """Return every topic as it should be, inputs first.
 
@@ -100,8 +105,7 @@ def topics_table(settings: TopicsSettings, media: MediaSettings) -> list[Topic]:
     can be refolded from it; decisions and alerts for weeks; checkpoints for ever, the last of each detector.
     """
     names = TopicNames(settings.domain)
-    # Kafka's limit counts the record with its headers; the same bound holds for what we send and what we fetch.
-    largest = str(media.max_record_bytes + 2**16)
+    largest = str(largest_record(media))
 
     def topic(name: str, **config: str) -> Topic:
         plain = {key.replace("_", "."): value for key, value in config.items()}
@@ -125,5 +129,13 @@ def topics_table(settings: TopicsSettings, media: MediaSettings) -> list[Topic]:
             segment_ms=str(_HOUR_MS),
             min_cleanable_dirty_ratio="0.1",
         ),
-        *(topic(names.dead_letters(name), retention_ms=str(30 * _DAY_MS)) for name in inputs),
+        # A dead letter is its record and six headers more.
+        *(
+            topic(
+                names.dead_letters(name),
+                retention_ms=str(30 * _DAY_MS),
+                max_message_bytes=str(largest_record(media) + 2**17),
+            )
+            for name in inputs
+        ),
     ]

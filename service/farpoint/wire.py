@@ -43,6 +43,8 @@ _MAX_ATTRIBUTES = 64
 _MAX_HEADER_BYTES = 8192
 _MAX_VECTORS = 8192
 _MAX_THUMBNAIL_BYTES = 512 * 1024
+_SMALL_RECORD = 2**19
+_MAX_ITEM_TEXTS = 2**22
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -429,6 +431,7 @@ class EmbeddingRecord:
     from_media: bool
 
 
+_JSON_ENCODER = msgspec.json.Encoder()
 _JSON_DECODER = msgspec.json.Decoder(EmbeddingBatchJson)
 _MSGPACK_DECODER = msgspec.msgpack.Decoder(EmbeddingBatchMsgpack)
 
@@ -461,6 +464,13 @@ def read_embeddings(ref: RecordRef, key: bytes | None, value: bytes | None, head
     elif len(items) != len(vectors):
         raise InvalidRecord(InvalidReason.ITEM_COUNT_MISMATCH, f"{len(items)} items for {len(vectors)} vectors")
     _fill_in(items, ref, detector)
+    # Escaped in JSON, a text may take six times its bytes: the decisions would not fit where the vectors did.
+    if len(value) > _SMALL_RECORD:
+        texts = len(_JSON_ENCODER.encode([(item.id, item.source, item.subject, item.media) for item in items]))
+        if texts > _MAX_ITEM_TEXTS:
+            raise InvalidRecord(
+                InvalidReason.SCHEMA_MISMATCH, f"ids, sources and subjects of {texts} bytes; at most {_MAX_ITEM_TEXTS}"
+            )
     return EmbeddingRecord(ref, detector, batch.model, vectors, items, texts.get("ce_type") == EMBEDDINGS_TYPE)
 
 
@@ -476,6 +486,15 @@ def _fill_in(items: list[Item], ref: RecordRef, detector: str) -> None:
             item.time = time
         else:
             read_time(item.time, InvalidReason.SCHEMA_MISMATCH, f"items[{index}].time")
+        if (item.region or item.metadata) and not _all_finite(item):
+            raise InvalidRecord(
+                InvalidReason.SCHEMA_MISMATCH, f"items[{index}] has NaN or infinite numbers, which JSON does not have"
+            )
+
+
+def _all_finite(item: Item) -> bool:
+    numbers = (*(item.region or ()), *(value for value in item.metadata.values() if isinstance(value, float)))
+    return all(math.isfinite(number) for number in numbers)
 
 
 def _decode(content_type: str, value: bytes) -> EmbeddingBatchJson | EmbeddingBatchMsgpack:
@@ -557,8 +576,6 @@ def embeddings_headers(source: str) -> list[tuple[str, bytes]]:
 
 
 # --- decisions ------------------------------------------------------------------------------------------------------
-
-_JSON_ENCODER = msgspec.json.Encoder()
 
 
 def write_json(record: AssignmentBatch | OutlierAlert | ClusterEvent) -> bytes:

@@ -3,10 +3,10 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Sequence
 
 import structlog
+from aiokafka.errors import KafkaError
 from threadpoolctl import threadpool_limits
 
 from farpoint.delivery import FaustDelivery
@@ -28,6 +28,7 @@ from farpoint_models.providers import ProviderUnavailableError
 
 STAGES = ("embed", "detect")
 LAG_SECONDS = 2.0
+LAG_TIMEOUT_SECONDS = 5.0
 STUCK_SECONDS = 120.0
 STOP_SECONDS = 30.0
 
@@ -79,7 +80,7 @@ class Worker:
         self._apps = apps
         self._metrics = metrics
         self._embedder = embedder
-        self._beat = time.monotonic()
+        self._kafka_answers = True
         self._health = HealthServer(settings.http, self._live, self._ready, metrics.registry)
 
     @classmethod
@@ -130,16 +131,30 @@ class Worker:
     async def stop(self) -> None:
         """Leave the groups and close the port."""
         for app in self._apps:
-            await app.stop()
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await app.stop()
+            except TimeoutError:
+                _log.warning("could not leave the group in time; Kafka will notice", group=app.group)
         await self._health.stop()
 
     async def _watch_lag(self) -> None:
         while True:
-            self._beat = time.monotonic()
+            answered = True
             for app in self._apps:
-                if app.assigned.is_set():
-                    for (topic, partition), lag in (await app.lag()).items():
-                        self._metrics.consumer_lag.labels(topic, partition).set(lag)
+                if not app.assigned.is_set():
+                    continue
+                try:
+                    async with asyncio.timeout(LAG_TIMEOUT_SECONDS):
+                        lags = await app.lag()
+                except (TimeoutError, KafkaError):
+                    answered = False
+                    continue
+                for (topic, partition), lag in lags.items():
+                    self._metrics.consumer_lag.labels(topic, partition).set(lag)
+            if answered != self._kafka_answers:
+                self._kafka_answers = answered
+                _log.warning("Kafka answers again" if answered else "Kafka does not answer: waiting for it")
             await asyncio.sleep(LAG_SECONDS)
 
     def _live(self) -> list[Check]:
@@ -156,6 +171,8 @@ class Worker:
             )
             for app in self._apps
         ]
+        answers = self._kafka_answers
+        checks.append(Check("kafka", answers, "answers" if answers else "does not answer; waiting for it"))
         if self._embedder is not None:
             provider = self._embedder.provider
             checks += [

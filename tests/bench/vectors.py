@@ -50,7 +50,7 @@ def ours(run: Bench) -> float:
     producer.close()
     with run.worker("detect"):
         reader = run.reader(run.names.assignments)
-        times = []
+        times: list[float] = []
         while len(times) < RECORDS:
             for records in reader.poll(timeout_ms=500).values():
                 times += [record.timestamp / 1000 for record in records]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-
 from tests.integration.worker_fixtures import shared_topics, start_shared_worker, start_worker, topics
 
 __all__ = ["shared_topics", "start_shared_worker", "start_worker", "topics"]

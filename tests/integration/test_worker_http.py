@@ -8,10 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-
-from farpoint_models.errors import InvalidReason
-from tests.integration.pictures import jpeg
-from tests.integration.vectors import as_json, clustered, outlier
 from tests.integration.worker_process import (
     StartWorker,
     Topics,
@@ -19,6 +15,10 @@ from tests.integration.worker_process import (
     unique_name,
     wait_for,
 )
+from tests.pictures import jpeg
+from tests.vectors import as_json, clustered, outlier
+
+from farpoint_models.errors import InvalidReason
 
 Running = tuple[WorkerProcess, Topics]
 Labels = tuple[tuple[str, str], ...]

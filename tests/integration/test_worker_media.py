@@ -5,16 +5,17 @@ import io
 import json
 import uuid
 from collections import Counter, defaultdict
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from tests.integration.worker_process import Headers, StartWorker, Topics, unique_name, wait_for
+from tests.pictures import encode, jpeg, stranger
 
 from farpoint.wire import EmbeddingBatchMsgpack
-from tests.integration.pictures import encode, jpeg, stranger
-from tests.integration.worker_process import Headers, StartWorker, Topics, unique_name, wait_for
 
 MODEL = "efficientnet-lite0@1"
 
@@ -26,13 +27,18 @@ def world(shared_topics: Topics, start_shared_worker: StartWorker) -> Topics:
     return shared_topics
 
 
+def is_decided(world: Topics, name: str) -> bool:
+    """Return whether an item is decided."""
+    return name in world.decided()
+
+
 def test_a_bare_jpeg_is_enough(world: Topics) -> None:
     """No key, no headers: source `unknown`, id and time from the record, an assignment, no dead letter."""
     data = jpeg(np.random.default_rng(1))
     for topic in (world.names.images, world.names.frames):
         (at,) = world.publish_all(topic, [(None, data, ())])
         name = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{topic}/{at.partition}/{at.offset}"))
-        wait_for(lambda name=name: name in world.decided(), "the decision about a bare JPEG")
+        wait_for(partial(is_decided, world, name), "the decision about a bare JPEG")
         item = world.decided()[name]
         assert item["source"] == "unknown"
         assert item["media"]["topic"] == topic
@@ -83,7 +89,10 @@ def test_the_embeddings_record_is_as_the_contract_says(world: Topics) -> None:
             assert max(thumbnail.size) <= 160
             found.append(item["id"])
     assert set(ids) <= set(found)
-    batches = [len(msgspec.msgpack.decode(record.value, type=EmbeddingBatchMsgpack).items or ()) for record in world.embeddings()]
+    batches = [
+        len(msgspec.msgpack.decode(record.value, type=EmbeddingBatchMsgpack).items or ())
+        for record in world.embeddings()
+    ]
     assert max(batches) > 1, "frames travel many to a record"
 
 
@@ -178,11 +187,7 @@ def test_scope_source_gives_each_source_its_detector(per_source: Topics) -> None
     wanted = {f"{source}#{index}" for index in range(5) for source in sources}
     per_source.publish_all(
         per_source.names.frames,
-        [
-            (source, jpeg(rng), [("ce_id", f"{source}#{index}".encode())])
-            for index in range(5)
-            for source in sources
-        ],
+        [(source, jpeg(rng), [("ce_id", f"{source}#{index}".encode())]) for index in range(5) for source in sources],
     )
     wait_for(lambda: wanted <= set(per_source.decided()), "all decisions")
     for batch, item in per_source.decisions():

@@ -9,9 +9,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-
-from tests.integration.vectors import MODEL, MSGPACK_HEADERS, as_json, as_msgpack, clustered, outlier
 from tests.integration.worker_process import Headers, StartWorker, Topics, unique_name, wait_for
+from tests.vectors import MODEL, MSGPACK_HEADERS, as_json, as_msgpack, clustered, outlier
 
 SCHEMAS = Path(__file__).parents[2] / "deploy/schemas"
 RECORDS = 16
@@ -50,7 +49,9 @@ def batches_of(world: Topics, key: str) -> list[Any]:
 
 def test_json_by_hand_needs_no_header_and_no_items(world: Topics, key: str) -> None:
     """Ids come from the record's place, the source is the key, the time the record's."""
-    (place,) = world.publish_all(world.names.embeddings, [(key, b'{"model": "hand@1", "vectors": [[1, 0.5], [0, 2]]}', ())])
+    (place,) = world.publish_all(
+        world.names.embeddings, [(key, b'{"model": "hand@1", "vectors": [[1, 0.5], [0, 2]]}', ())]
+    )
     wait_for(lambda: batches_of(world, key), "the decisions")
     (record,) = batches_of(world, key)
     batch = validate(record, "assignment-batch")
@@ -178,8 +179,9 @@ def events_of(world: Topics, key: str) -> list[Any]:
 def test_a_blatant_outlier_becomes_an_alert(world: Topics, key: str) -> None:
     """One alert with all the contract's fields and headers, and the item's own words in it."""
     thumbnail = b"\xff\xd8 not really a picture \xff\xd9"
-    item = {
-        "id": f"{key}/odd",
+    name = f"{key}/odd"
+    item: dict[str, Any] = {
+        "id": name,
         "source": "sensor-ß",
         "time": "2026-02-03T04:05:06.700Z",
         "subject": "flow 17",

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
 from tests.integration.worker_process import StartWorker, Topics, WorkerProcess, unique_name
 
 

@@ -124,7 +124,7 @@ class WorkerProcess:
     def get(self, path: str) -> tuple[int, str, str]:
         """Ask its HTTP port; returns status, content type and body."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
                 return answer.status, answer.headers["Content-Type"], answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.headers["Content-Type"], error.read().decode()
@@ -224,9 +224,7 @@ class Topics:
     def decisions(self, detector: str | None = None) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Return (batch, item) for each decided vector."""
         batches = [json.loads(record.value) for record in self.records(self.names.assignments)]
-        return [
-            (batch, item) for batch in batches if detector in (None, batch["detector"]) for item in batch["items"]
-        ]
+        return [(batch, item) for batch in batches if detector in (None, batch["detector"]) for item in batch["items"]]
 
     def decided(self, detector: str | None = None) -> dict[str, dict[str, Any]]:
         """Return the decisions by id."""

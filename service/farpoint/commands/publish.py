@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -70,8 +69,6 @@ def publish(
     """
     if source is not None and not 0 < len(source) <= 1024:
         raise click.BadParameter("1 to 1024 characters", param_hint="--source")
-    # Faust, imported with the connections, searches the command line and takes our --loop for its own.
-    sys.argv[1:] = []
     # Imported here: `--help` answers without them.
     from farpoint.commands._setup import settings_and_log
     from farpoint.media_feed import FeedOptions, MediaFeed

@@ -42,7 +42,7 @@ def test_cosine_distance_is_one_minus_cosine() -> None:
 def test_cosine_of_extreme_lengths() -> None:
     """Vectors whose squared length leaves float32 still have their direction."""
     space = Cosine(2)
-    points = space.place(as_vectors([[3e38, 3e38], [1e-40, 1e-40], [1, 1]]))
+    points = space.place(as_vectors([[3e38, 3e38], [1e-40, 1e-40], [1.0, 1.0]]))
     assert (points == points[2]).all()
 
 

@@ -81,9 +81,9 @@ for geometry, dimension in (("cosine", 1280), ("cosine", 333), ("standardized", 
 
 
 def test_any_number_of_threads_gives_the_same_bytes() -> None:
-    """One BLAS thread or several: the snapshot is the same, byte for byte."""
+    """One BLAS thread or two: the snapshot is the same, byte for byte."""
     printed = []
-    for threads in ("1", "2", "3"):
+    for threads in ("1", "2"):
         names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
         root = str(Path(farpoint_models.__file__).parent.parent)
         environment = os.environ | dict.fromkeys(names, threads) | {"PYTHONPATH": root}
@@ -91,7 +91,7 @@ def test_any_number_of_threads_gives_the_same_bytes() -> None:
             [sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True
         )
         printed.append(done.stdout)
-    assert printed[0] == printed[1] == printed[2]
+    assert printed[0] == printed[1]
     assert printed[0].count("\n") == 3
 
 

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.integration.worker_process import Headers
+from farpoint.wire import Headers
 
 MODEL = "numbers@1"
 DIMENSION = 16

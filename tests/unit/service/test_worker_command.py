@@ -1,0 +1,116 @@
+"""`farpoint worker`: what its exit code and its last line say about how the worker ended."""
+
+import signal
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from farpoint import cli, worker
+from farpoint.errors import FarpointError
+from farpoint.settings import Settings
+
+Run = Callable[[list[str]], int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line in this process and return its exit code."""
+
+    def run_command(arguments: list[str]) -> int:
+        monkeypatch.setattr("sys.argv", ["farpoint", "worker", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return run_command
+
+
+class FakeWorker:
+    """Stands in for `run_worker`: ends as it is told, and notes which stages it was given."""
+
+    def __init__(self, ending: signal.Signals | Exception) -> None:
+        self.ending = ending
+        self.stages: tuple[str, ...] = ()
+
+    async def __call__(self, settings: Settings, stages: Sequence[str]) -> signal.Signals:
+        """End."""
+        del settings
+        self.stages = tuple(stages)
+        if isinstance(self.ending, Exception):
+            raise self.ending
+        return self.ending
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, ending: signal.Signals | Exception) -> FakeWorker:
+    """Put a fake worker in the place of the real one."""
+    made = FakeWorker(ending)
+    monkeypatch.setattr(worker, "run_worker", made)
+    return made
+
+
+@pytest.mark.parametrize(("asked_by", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_asked_to_stop(run: Run, monkeypatch: pytest.MonkeyPatch, asked_by: signal.Signals, code: int) -> None:
+    """SIGTERM is an order that was carried out; Ctrl-C is told apart."""
+    fake(monkeypatch, asked_by)
+    assert run([]) == code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stages"),
+    [
+        ([], ("embed", "detect")),
+        (["--stages", "detect"], ("detect",)),
+        (["--stages", " detect , embed,detect"], ("detect", "embed")),
+    ],
+)
+def test_stages(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], stages: tuple[str, ...]) -> None:
+    """Both by default, else those named, each once."""
+    made = fake(monkeypatch, signal.SIGTERM)
+    assert run(arguments) == 0
+    assert made.stages == stages
+
+
+@pytest.mark.parametrize("stages", ["nonsense", "embed,nonsense", "", " , "])
+def test_unknown_stages(run: Run, capsys: pytest.CaptureFixture[str], stages: str) -> None:
+    """Bad usage ends with 2 and says what there is to choose from."""
+    assert run(["--stages", stages]) == 2
+    assert "choose from embed, detect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FarpointError("port taken"),
+        ExceptionGroup("tasks", [FarpointError("port taken")]),
+        ExceptionGroup("tasks", [ExceptionGroup("stage", [FarpointError("port taken")])]),
+    ],
+    ids=["bare", "of a task", "of a task's task"],
+)
+def test_what_a_person_can_mend(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    """Exit 1 with one clear line, however deep in the task groups it arose."""
+    fake(monkeypatch, error)
+    assert run([]) == 1
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith("farpoint: port taken")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ExceptionGroup("tasks", [ValueError("a bug")]),
+        ExceptionGroup("tasks", [FarpointError("port taken"), ValueError("a bug")]),
+    ],
+    ids=["alone", "beside an expected one"],
+)
+def test_what_nobody_expected(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    """Exit 1 with the stack trace: nothing is swallowed."""
+    fake(monkeypatch, error)
+    assert run([]) == 1
+    said = capsys.readouterr().err
+    assert "a bug" in said
+    assert "ValueError" in said
