@@ -40,9 +40,11 @@ class StageApp:
         All of them.
     stage_name
         `embed` or `detect`; the group is `<group_id>-<stage_name>`.
+    fetch_bytes
+        How much one fetch takes of one partition; bounds the memory that waiting records take.
     """
 
-    def __init__(self, settings: Settings, stage_name: str) -> None:
+    def __init__(self, settings: Settings, stage_name: str, fetch_bytes: int) -> None:
         self._datadir = Path(tempfile.mkdtemp(prefix="farpoint-faust-"))  # Faust insists on a folder; we keep nothing
         self.group = f"{settings.kafka.group_id}-{stage_name}"
         self.faust = faust.App(
@@ -54,7 +56,7 @@ class StageApp:
             broker_heartbeat_interval=3.0,
             broker_max_poll_records=64,
             consumer_auto_offset_reset="earliest",
-            consumer_max_fetch_size=1024**2,
+            consumer_max_fetch_size=fetch_bytes,
             stream_buffer_maxsize=64,
             stream_wait_empty=False,
             # A dead letter is larger than the record it was.

@@ -26,7 +26,9 @@ from farpoint_models.embedder import Embedder, OnnxEmbedder
 from farpoint_models.images import limit_cv2_threads
 from farpoint_models.providers import ProviderUnavailableError
 
-STAGES = ("embed", "detect")
+# A partition is fetched again when what was fetched of it is taken: a few records of many vectors at a time (0.3 MB each)
+# would leave the detector waiting for the broker. Frames come from more partitions, and each takes longer.
+FETCH_BYTES = {"embed": 2**20, "detect": 2**23}
 LAG_SECONDS = 2.0
 LAG_TIMEOUT_SECONDS = 5.0
 STUCK_SECONDS = 120.0
@@ -94,7 +96,7 @@ class Worker:
         embedder = await asyncio.to_thread(_open_embedder, settings, metrics) if "embed" in stages else None
         apps = []
         for name in stages:
-            app = StageApp(settings, name)
+            app = StageApp(settings, name, FETCH_BYTES[name])
             delivery = FaustDelivery(app.faust)
             stage: Stage
             if embedder is not None and name == "embed":

@@ -117,9 +117,10 @@ def latency(pictures: list[bytes], per_second: float) -> list[object]:
             for records in reader.poll(timeout_ms=2).values():
                 now = time.time()
                 for record in records:
-                    for item in msgspec.json.decode(record.value, type=AssignmentBatch).items:
-                        if item.media and item.media.timestamp:
-                            delays.append(now - item.media.timestamp / 1000)
+                    items = msgspec.json.decode(record.value, type=AssignmentBatch).items
+                    delays += [
+                        now - item.media.timestamp / 1000 for item in items if item.media and item.media.timestamp
+                    ]
         producer.close()
         reader.close()
     cuts = quantiles(delays, n=100)

@@ -11,11 +11,12 @@ ERROR = InvalidRecord(InvalidReason.EMPTY_VALUE, "the record has no value")
 
 
 def test_a_dead_letter_keeps_everything() -> None:
-    """Value, key, headers and partition are as they came, also where they are missing or not UTF-8."""
+    """Key, value, headers and partition are as they came; only neither key nor value becomes an empty value."""
     headers = [("a", b"\xff"), ("a", b"twice"), ("", b"")]
     for key, value in [(b"k", b"v"), (None, None), (b"\xff", b"")]:
         out = DeadLetter(record("t", 41, value, key, headers, partition=3), ERROR).outgoing("t.dlq", "now")
-        assert (out.topic, out.key, out.value, out.partition) == ("t.dlq", key, value, 3)
+        assert (out.topic, out.key, out.value or b"", out.partition) == ("t.dlq", key, value or b"", 3)
+        assert (out.key, out.value) != (None, None)
         assert list(out.headers[:3]) == headers
         assert dict(out.headers[3:]) == {
             "dlq.topic": b"t",

@@ -56,7 +56,7 @@ TP = TopicPartition(NAMES.embeddings, 0)
 @pytest.fixture
 async def app() -> AsyncIterator[StageApp]:
     """Return an app whose stage only takes notes."""
-    made = StageApp(Settings(), "detect")
+    made = StageApp(Settings(), "detect", fetch_bytes=2**20)
     made._stage = NotingStage()  # type: ignore[assignment]
     made.faust.consumer_generation_id = 1
     yield made
