@@ -74,10 +74,6 @@ def properties(address: NodeAddress, voters: list[NodeAddress]) -> dict[str, str
         "min.insync.replicas": in_sync,
         "message.max.bytes": str(MAX_MESSAGE_BYTES),
         "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
-        # The system sizes the buffers of connections. Kafka's 100 kB is hardly more than one segment of the loopback (64 kB):
-        # a reader that is busy for a moment then waits 200 ms for the next.
-        "socket.send.buffer.bytes": "-1",
-        "socket.receive.buffer.bytes": "-1",
         # A week, and never more than 4 GiB a partition: pictures fill a disk quickly.
         "log.retention.hours": "168",
         "log.retention.bytes": str(4 * 2**30),

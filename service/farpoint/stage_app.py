@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import faust
 import structlog
 
 from farpoint.errors import FarpointError
+from farpoint.faust_app import FaustApp
 from farpoint.kafka_clients import faust_credentials
 from farpoint.records import IncomingRecord
 from farpoint.settings import Settings
@@ -47,7 +47,7 @@ class StageApp:
     def __init__(self, settings: Settings, stage_name: str, fetch_bytes: int) -> None:
         self._datadir = Path(tempfile.mkdtemp(prefix="farpoint-faust-"))  # Faust insists on a folder; we keep nothing
         self.group = f"{settings.kafka.group_id}-{stage_name}"
-        self.faust = faust.App(
+        self.faust = FaustApp(
             self.group,
             broker=";".join(f"kafka://{server}" for server in settings.kafka.servers),
             broker_credentials=faust_credentials(settings.kafka),

@@ -466,10 +466,10 @@ def read_embeddings(ref: RecordRef, key: bytes | None, value: bytes | None, head
     _fill_in(items, ref, detector)
     # Escaped in JSON, a text may take six times its bytes: the decisions would not fit where the vectors did.
     if len(value) > _SMALL_RECORD:
-        texts = len(_JSON_ENCODER.encode([(item.id, item.source, item.subject, item.media) for item in items]))
-        if texts > _MAX_ITEM_TEXTS:
+        size = len(_JSON_ENCODER.encode([(item.id, item.source, item.subject, item.media) for item in items]))
+        if size > _MAX_ITEM_TEXTS:
             raise InvalidRecord(
-                InvalidReason.SCHEMA_MISMATCH, f"ids, sources and subjects of {texts} bytes; at most {_MAX_ITEM_TEXTS}"
+                InvalidReason.SCHEMA_MISMATCH, f"ids, sources and subjects of {size} bytes; at most {_MAX_ITEM_TEXTS}"
             )
     return EmbeddingRecord(ref, detector, batch.model, vectors, items, texts.get("ce_type") == EMBEDDINGS_TYPE)
 

@@ -26,7 +26,7 @@ from farpoint_models.embedder import Embedder, OnnxEmbedder
 from farpoint_models.images import limit_cv2_threads
 from farpoint_models.providers import ProviderUnavailableError
 
-# A partition is fetched again when what was fetched of it is taken: a few records of many vectors at a time (0.3 MB each)
+# A partition is fetched again when what was fetched of it is taken: few records of many vectors at a time (0.3 MB each)
 # would leave the detector waiting for the broker. Frames come from more partitions, and each takes longer.
 FETCH_BYTES = {"embed": 2**20, "detect": 2**23}
 LAG_SECONDS = 2.0
