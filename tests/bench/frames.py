@@ -62,23 +62,25 @@ def publish(run: Bench, pictures: list[bytes], count: int) -> None:
 
 
 def decided(run: Bench, count: int) -> tuple[float, float]:
-    """Wait for `count` decisions; return frames per second between the first and the last, and the largest memory."""
-    reader = run.reader(run.names.assignments)
-    times: list[tuple[float, int]] = []
-    seen, rss = 0, 0.0
-    while seen < count:
-        for records in reader.poll(timeout_ms=500).values():
-            for record in records:
-                items = len(msgspec.json.decode(record.value, type=AssignmentBatch).items)
-                seen += items
-                times.append((record.timestamp / 1000, items))
+    """Wait until `count` frames are decided; return frames per second once it ran, and the largest memory, MiB."""
+    rss = 0.0
+    while (seen := _items(run)) < count:
         rss = max(rss, run.worker_rss())
-    reader.close()
-    times.sort()
+        time.sleep(min(5.0, (count - seen) / 1000))
+    times = sorted(
+        (record.timestamp / 1000, len(msgspec.json.decode(record.value, type=AssignmentBatch).items))
+        for record in run.records(run.names.assignments)
+    )
     # The first batches are of a worker that is still filling its queues.
     skip = len(times) // 10
-    span = times[-1][0] - times[skip][0]
-    return sum(items for _, items in times[skip + 1 :]) / span, rss
+    return sum(items for _, items in times[skip + 1 :]) / (times[-1][0] - times[skip][0]), rss
+
+
+def _items(run: Bench) -> int:
+    return sum(
+        len(msgspec.json.decode(record.value, type=AssignmentBatch).items)
+        for record in run.records(run.names.assignments)
+    )
 
 
 def throughput(pictures: list[bytes]) -> list[list[object]]:

@@ -5,10 +5,11 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import kafka
 import psutil
@@ -88,6 +89,28 @@ class Bench:
                 rss = max(rss, process.info["memory_info"].rss / 2**20)
         return rss
 
+    def wait_for_records(self, topic: str, count: int) -> float:
+        """Wait until a topic has that many records, without reading them; return the worker's largest memory, MiB."""
+        rss = 0.0
+        reader = self.reader(topic)
+        deadline = time.monotonic() + 600
+        while sum(reader.end_offsets(reader.assignment()).values()) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the benchmark got no further")
+            rss = max(rss, self.worker_rss())
+            time.sleep(0.5)
+        reader.close()
+        return rss
+
+    def records(self, topic: str) -> Iterator[Any]:
+        """Read all records that a topic has now."""
+        reader = self.reader(topic)
+        ends = reader.end_offsets(reader.assignment())
+        while any(reader.position(part) < end for part, end in ends.items()):
+            for records in reader.poll(timeout_ms=500).values():
+                yield from records
+        reader.close()
+
     def reader(self, topic: str) -> kafka.KafkaConsumer:
         """Read a topic from its beginning, with no group."""
         consumer = kafka_clients.consumer(self.settings.kafka, auto_offset_reset="earliest", max_poll_records=5000)
@@ -119,12 +142,3 @@ def bench(domain: str) -> Iterator[Bench]:
             apply_topics(admin, topics_table(settings.topics, settings.media))
             admin.close()
             yield Bench(settings, folder)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Poll until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the benchmark got no further")
-        time.sleep(0.05)

@@ -49,13 +49,8 @@ def ours(run: Bench) -> float:
     producer.flush()
     producer.close()
     with run.worker("detect"):
-        reader = run.reader(run.names.assignments)
-        times: list[float] = []
-        while len(times) < RECORDS:
-            for records in reader.poll(timeout_ms=500).values():
-                times += [record.timestamp / 1000 for record in records]
-        reader.close()
-    times.sort()
+        run.wait_for_records(run.names.assignments, RECORDS)
+    times = sorted(record.timestamp / 1000 for record in run.records(run.names.assignments))
     skip = RECORDS // 10
     return (RECORDS - skip - 1) * PER_RECORD / (times[-1] - times[skip])
 
@@ -111,7 +106,7 @@ def obvious_script(run: Bench) -> float:
 def main() -> None:
     """Measure and print."""
     rows = []
-    for number in range(1):
+    for number in range(3):
         with bench("bench") as run:
             peer = obvious_script(run)
             rate = ours(run)

@@ -57,7 +57,7 @@ def test_health_answers(running: Running) -> None:
         assert answer["ok"] is True
         assert all(check["ok"] for check in answer["checks"])
     names = {check["name"]: check["detail"] for check in answer["checks"]}
-    assert set(names) == {"partitions.embed", "partitions.detect", "model", "execution_provider"}
+    assert set(names) == {"kafka", "partitions.embed", "partitions.detect", "model", "execution_provider"}
     assert "ExecutionProvider" in names["execution_provider"]
     assert worker.get("/nothing")[0] == 404
 
