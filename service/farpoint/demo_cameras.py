@@ -2,18 +2,26 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from farpoint.demo_clips import CLIPS, load_clip, vary_jpeg
 from farpoint.publisher import Picture, Publisher
+from farpoint.video import BgrPicture
 
 WARM_FRAMES = 640
 """Frames of its own that a camera shows first: enough for its detector to know what is normal."""
 SPLICE_FRAMES = 4
-TAIL_FRAMES = 120
+"""Foreign frames in a row."""
+REST_FRAMES = 60
+"""Frames of its own behind each place where foreign ones may be."""
+SPLICES = 2
+SHOW_FRAMES = WARM_FRAMES + SPLICES * (SPLICE_FRAMES + REST_FRAMES)
+# The one that stands still, as a camera that watches something does. The others' cameras move and cut: what is rare
+# there is normal, and a stranger is hardly rarer (docs/detector.md).
+PLANTED_IN = "carphone"
 
 
 @dataclass(frozen=True)
@@ -26,43 +34,43 @@ class Shot:
 
 
 class DemoCamera:
-    """A camera that shows one clip over and over, and once, at a known place, a few frames of another.
+    """A camera that shows one clip over and over and, at known places, a few frames of others.
 
     Parameters
     ----------
     clip
         What it shows.
     foreign
-        The clip that the planted frames come from.
+        The clips that planted frames come from, at most `SPLICES`, a splice each.
     seed
         Of the variation.
     """
 
-    def __init__(self, clip: str, foreign: str, seed: int) -> None:
+    def __init__(self, clip: str, foreign: Sequence[str], seed: int) -> None:
         self.source = f"camera-{clip}"
+        self.total = SHOW_FRAMES
         self._frames = load_clip(clip)
-        self._foreign = load_clip(foreign, max_frames=60)[-SPLICE_FRAMES:]
+        self._planted: dict[int, BgrPicture] = {}
+        for number, name in enumerate(foreign):
+            place = WARM_FRAMES + number * (SPLICE_FRAMES + REST_FRAMES)
+            self._planted |= dict(enumerate(load_clip(name, max_frames=60)[-SPLICE_FRAMES:], start=place))
         self._rng = np.random.default_rng(seed)
 
-    @property
-    def total(self) -> int:
-        """How many frames it will show."""
-        return WARM_FRAMES + SPLICE_FRAMES + TAIL_FRAMES
-
     def shots(self) -> Iterator[Shot]:
-        """Show the frames, each a little different from the last time."""
+        """Show `total` frames, each a little different from the last time."""
         own = itertools.cycle(self._frames)
         for index in range(self.total):
-            place = index - WARM_FRAMES
-            planted = 0 <= place < SPLICE_FRAMES
-            picture = self._foreign[place] if planted else next(own)
+            planted = index in self._planted
+            picture = self._planted[index] if planted else next(own)
             yield Shot(index, vary_jpeg(picture, self._rng), planted)
 
 
 def demo_cameras() -> list[DemoCamera]:
-    """Return a camera for each clip; its planted frames come from the next one."""
-    names = list(CLIPS)
-    return [DemoCamera(name, names[(number + 1) % len(names)], seed=number) for number, name in enumerate(names)]
+    """Return a camera for each clip; one of them has strangers, from both others."""
+    return [
+        DemoCamera(name, [other for other in CLIPS if other != name] if name == PLANTED_IN else [], seed=number)
+        for number, name in enumerate(CLIPS)
+    ]
 
 
 class DemoShow:

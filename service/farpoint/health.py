@@ -1,7 +1,7 @@
 """Health: is the process alive, and may it be relied on. `/livez`, `/readyz` and `/metrics` on one port."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import structlog
 from aiohttp import web
@@ -85,5 +85,4 @@ class HealthServer:
 
 def _answer(checks: list[Check]) -> web.Response:
     ok = all(check.ok for check in checks)
-    body = {"ok": ok, "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]}
-    return web.json_response(body, status=200 if ok else 503)
+    return web.json_response([asdict(check) for check in checks], status=200 if ok else 503)

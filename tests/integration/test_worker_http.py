@@ -54,9 +54,8 @@ def test_health_answers(running: Running) -> None:
         assert status == 200
         assert content_type.startswith("application/json")
         answer = json.loads(body)
-        assert answer["ok"] is True
-        assert all(check["ok"] for check in answer["checks"])
-    names = {check["name"]: check["detail"] for check in answer["checks"]}
+        assert all(check["ok"] for check in answer)
+    names = {check["name"]: check["detail"] for check in answer}
     assert set(names) == {"kafka", "partitions.embed", "partitions.detect", "model", "execution_provider"}
     assert "ExecutionProvider" in names["execution_provider"]
     assert worker.get("/nothing")[0] == 404

@@ -29,7 +29,7 @@ def demo(output: Path, keep: bool, as_json: bool) -> None:
     """Run the whole product on one machine, on real video, and end with a summary.
 
     Starts a Kafka and a worker of its own, publishes three cameras, each a real clip looped with the variation of a
-    real camera, plants a few frames of another clip in each, and prints every alert as it comes. Everything it
+    real camera, plants a few frames of the other clips in one, and prints every alert as it comes. Everything it
     started is gone afterwards. Takes about a minute; the first time longer, since Kafka is downloaded.
     """
     settings = settings_and_log()

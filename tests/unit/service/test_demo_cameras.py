@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from farpoint import demo_cameras
-from farpoint.demo_cameras import SPLICE_FRAMES, TAIL_FRAMES, WARM_FRAMES, DemoCamera, DemoShow
+from farpoint.demo_cameras import (
+    REST_FRAMES,
+    SHOW_FRAMES,
+    SPLICE_FRAMES,
+    WARM_FRAMES,
+    DemoCamera,
+    DemoShow,
+)
 from farpoint_models.images import decode_image
 
 LIGHT = {"own": 60, "other": 200}
@@ -23,22 +30,28 @@ def plain_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_cameras, "load_clip", load)
 
 
-def test_strangers_come_once_and_late() -> None:
-    """After the warm frames a few of the other clip, then its own again; every frame a picture."""
-    shots = list(DemoCamera("own", "other", seed=1).shots())
-    assert [shot.index for shot in shots] == list(range(WARM_FRAMES + SPLICE_FRAMES + TAIL_FRAMES))
+def test_strangers_come_late_and_where_they_should() -> None:
+    """After the warm frames a few of the other clip, then its own, then the others again; every frame a picture."""
+    shots = list(DemoCamera("own", ["other", "other"], seed=1).shots())
+    assert [shot.index for shot in shots] == list(range(SHOW_FRAMES))
+    second = WARM_FRAMES + SPLICE_FRAMES + REST_FRAMES
     planted = [shot.index for shot in shots if shot.planted]
-    assert planted == list(range(WARM_FRAMES, WARM_FRAMES + SPLICE_FRAMES))
-    for shot in shots[WARM_FRAMES - 2 : WARM_FRAMES + SPLICE_FRAMES + 2]:
+    assert planted == [*range(WARM_FRAMES, WARM_FRAMES + SPLICE_FRAMES), *range(second, second + SPLICE_FRAMES)]
+    for shot in shots[WARM_FRAMES - 2 :: 2]:
         assert bool(decode_image(shot.jpeg).mean() > 130) is shot.planted
+
+
+def test_a_camera_without_strangers_shows_its_own() -> None:
+    """Nothing is planted where nothing is named."""
+    assert not any(shot.planted for shot in DemoCamera("own", [], seed=1).shots())
 
 
 def test_no_two_frames_are_the_same_and_the_show_is() -> None:
     """A loop varies from pass to pass, and with the same seed is the same show."""
-    first = [shot.jpeg for shot in DemoCamera("own", "other", seed=1).shots()]
+    first = [shot.jpeg for shot in DemoCamera("own", ["other"], seed=1).shots()]
     assert len(set(first)) == len(first)
-    assert [shot.jpeg for shot in DemoCamera("own", "other", seed=1).shots()] == first
-    assert next(DemoCamera("own", "other", seed=2).shots()).jpeg != first[0]
+    assert [shot.jpeg for shot in DemoCamera("own", ["other"], seed=1).shots()] == first
+    assert next(DemoCamera("own", ["other"], seed=2).shots()).jpeg != first[0]
 
 
 class NotedPublisher:
