@@ -118,6 +118,8 @@ def derived_ids(ref: RecordRef, count: int) -> list[str]:
     return ids
 
 
+# `gc=False`: these are made by the thousand and hold no cycles, so the garbage collector need not look through them.
+
 # --- what travels ---------------------------------------------------------------------------------------------------
 
 Time = Annotated[str, Meta(description="RFC 3339, such as 2026-01-01T00:00:00.000Z")]
@@ -125,7 +127,7 @@ ItemId = Annotated[str, Meta(min_length=1, max_length=_MAX_NAME, description="st
 Subject = Annotated[str, Meta(max_length=_MAX_TEXT, description="a name or address to show people")]
 
 
-class MediaRef(Struct, forbid_unknown_fields=True, frozen=True):
+class MediaRef(Struct, forbid_unknown_fields=True, frozen=True, gc=False):
     """The record a picture came in."""
 
     topic: Annotated[str, Meta(max_length=249)]
@@ -147,7 +149,7 @@ Metadata = Annotated[
 ]
 
 
-class Item(Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Item(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """What is known of one vector besides its numbers."""
 
     id: ItemId | None = None
@@ -196,7 +198,7 @@ class EmbeddingsRef(Struct, frozen=True):
     offset: int
 
 
-class Assignment(Struct):
+class Assignment(Struct, gc=False):
     """The decision about one vector."""
 
     id: ItemId

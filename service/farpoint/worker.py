@@ -1,6 +1,7 @@
 """The worker: builds the stages, runs them, and ends the process in order, whichever way it ends."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Sequence
@@ -116,6 +117,8 @@ class Worker:
                 tasks.create_task(app.run())
             tasks.create_task(self._watch_lag())
             await asyncio.gather(*(app.assigned.wait() for app in self._apps))
+            # What the libraries brought along stays: looking through it at each full collection costs a batch.
+            gc.freeze()
             print("worker ready", flush=True)  # noqa: T201 -- the line that supervisors and scripts wait for
 
     async def drain(self) -> None:
