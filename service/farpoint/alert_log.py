@@ -12,7 +12,8 @@ import msgspec
 import structlog
 
 from farpoint.errors import FarpointError
-from farpoint.topic_reader import Record, TopicReader
+from farpoint.records import IncomingRecord
+from farpoint.topic_reader import TopicReader
 from farpoint.wire import OutlierAlert, picture_bytes
 
 # An alert with its picture is about 10 kB: sorting more at once would take memory without end on a long log, and the
@@ -55,7 +56,7 @@ def read_alerts(reader: TopicReader, *, last: int | None = None, follow: bool = 
         yield from _once(_decoded(reader.follow()), seen)
 
 
-def _decoded(records: Iterable[Record]) -> Iterator[StoredAlert]:
+def _decoded(records: Iterable[IncomingRecord]) -> Iterator[StoredAlert]:
     for record in records:
         try:
             event = msgspec.json.decode(record.value or b"")

@@ -11,8 +11,9 @@ from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from farpoint.errors import FarpointError
 from farpoint.kafka_clients import admin, kafka_errors, producer
+from farpoint.records import IncomingRecord, Positions
 from farpoint.settings import KafkaSettings, MediaSettings
-from farpoint.topic_reader import Positions, Record, TopicReader
+from farpoint.topic_reader import TopicReader
 from farpoint.topics import DLQ_SUFFIX
 from farpoint.wire import DLQ_HEADERS, Headers, rfc3339
 
@@ -30,7 +31,7 @@ class DeadLetter:
     The six `dlq.*` are text of whoever may write to the topic: nothing here has been checked.
     """
 
-    record: Record
+    record: IncomingRecord
     topic: str | None
     partition: int | None
     offset: int | None
@@ -39,7 +40,7 @@ class DeadLetter:
     failed_at: str
 
     @classmethod
-    def read(cls, record: Record) -> Self:
+    def read(cls, record: IncomingRecord) -> Self:
         """Read the headers; what is missing or broken is None or empty."""
         texts = {name: (value or b"").decode(errors="replace") for name, value in record.headers if name in DLQ_HEADERS}
         return cls(
@@ -74,7 +75,7 @@ def newest_dead_letters(reader: TopicReader, count: int) -> list[DeadLetter]:
     return [DeadLetter.read(record) for record in reversed(newest)]
 
 
-def _age(record: Record) -> tuple[int, int, str, int]:
+def _age(record: IncomingRecord) -> tuple[int, int, str, int]:
     ref = record.ref
     return ref.timestamp, ref.offset, ref.topic, ref.partition  # many come in one millisecond
 
@@ -162,7 +163,7 @@ def replay(
     return done
 
 
-def _batches(records: Iterable[Record], limit: int | None) -> Iterator[list[DeadLetter]]:
+def _batches(records: Iterable[IncomingRecord], limit: int | None) -> Iterator[list[DeadLetter]]:
     batch: list[DeadLetter] = []
     size = 0
     for taken, record in enumerate(records, start=1):

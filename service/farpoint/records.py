@@ -46,6 +46,7 @@ class DeadLetter:
 
 
 Positions = Mapping[tuple[str, int], int]
+"""Offsets by topic and partition."""
 
 
 def positions_after(records: Sequence[IncomingRecord]) -> dict[tuple[str, int], int]:

@@ -5,7 +5,6 @@ A group join costs seconds, shows up in the operator's list of groups, and with 
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,25 +12,13 @@ import kafka
 
 from farpoint.errors import FarpointError
 from farpoint.kafka_clients import consumer, kafka_errors
+from farpoint.records import IncomingRecord, Positions
 from farpoint.settings import KafkaSettings
-from farpoint.wire import Headers, RecordRef
-
-Positions = Mapping[tuple[str, int], int]
-"""Offsets by topic and partition."""
+from farpoint.wire import RecordRef
 
 _POLL_MS = 500
 # So long without an answer, and records still missing: the broker is gone, and saying so beats waiting.
 _STALLED_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record as it lies in Kafka, nothing decoded."""
-
-    ref: RecordRef
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
 
 
 class TopicReader:
@@ -134,7 +121,7 @@ class TopicReader:
             }
         )
 
-    def to_end(self) -> Iterator[Record]:
+    def to_end(self) -> Iterator[IncomingRecord]:
         """Give the records up to where the log ends now, in order within each partition.
 
         What arrives while reading is left for a later call, so it ends however busy the topic is. Whoever stops
@@ -165,7 +152,7 @@ class TopicReader:
                 )
             left = still
 
-    def follow(self, until: Callable[[], bool] = lambda: False) -> Iterator[Record]:
+    def follow(self, until: Callable[[], bool] = lambda: False) -> Iterator[IncomingRecord]:
         """Give the records from here on, and wait for more, for ever or until `until` holds."""
         while not until():
             for records in self._poll().values():
@@ -208,7 +195,7 @@ class TopicReader:
                 self._consumer.seek_to_beginning(*new)
 
 
-def _record(record: Any) -> Record:
+def _record(record: Any) -> IncomingRecord:
     ref = RecordRef(record.topic, record.partition, record.offset, record.timestamp)
     # Kafka knows headers without a value; here they are as good as empty.
-    return Record(ref, record.key, record.value, [(name, value or b"") for name, value in record.headers or ()])
+    return IncomingRecord(ref, record.key, record.value, [(name, value or b"") for name, value in record.headers or ()])

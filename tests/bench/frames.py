@@ -9,7 +9,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from farpoint.demo_clips import load_clip, vary_jpeg
+from farpoint.demo.clips import load_clip, vary_jpeg
 from farpoint.settings import Settings
 from farpoint.wire import AssignmentBatch
 from farpoint_models.detector import OutlierDetector

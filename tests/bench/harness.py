@@ -16,7 +16,7 @@ import psutil
 
 from farpoint import kafka_clients
 from farpoint.child_process import ChildProcess
-from farpoint.kafka_launcher import KafkaLauncher
+from farpoint.local_kafka.launcher import KafkaLauncher
 from farpoint.ports import free_ports
 from farpoint.settings import Settings
 from farpoint.topic_admin import apply_topics

@@ -35,7 +35,7 @@ def demo(output: Path, keep: bool, as_json: bool) -> None:
     settings = settings_and_log()
     # Imported here: `--help` answers without them.
     from farpoint.console import print_json, printable
-    from farpoint.demo import Demo
+    from farpoint.demo.run import Demo
     from farpoint.errors import FarpointError
     from farpoint.progress import progress
     from farpoint.wire import OutlierAlert

@@ -48,7 +48,7 @@ def kafka(data_dir: Path | None, port: int, brokers: str, host: str) -> None:
         )
     configure_logging(load_settings().log)
     # Imported here: `--help` answers without them.
-    from farpoint.kafka_launcher import KafkaLauncher, default_data_dir
+    from farpoint.local_kafka.launcher import KafkaLauncher, default_data_dir
 
     signal.signal(signal.SIGTERM, _exit_in_order)
     launcher = KafkaLauncher(data_dir or default_data_dir(int(brokers)), port=port, brokers=int(brokers), host=host)

@@ -12,7 +12,7 @@ import click
 from farpoint.errors import FarpointError
 
 if TYPE_CHECKING:
-    from farpoint.publisher import Publisher
+    from farpoint.publishing.publisher import Publisher
 
 _LAST_ANSWERS_SECONDS = 10  # after Ctrl-C
 
@@ -71,10 +71,10 @@ def publish(
         raise click.BadParameter("1 to 1024 characters", param_hint="--source")
     # Imported here: `--help` answers without them.
     from farpoint.commands._setup import settings_and_log
-    from farpoint.media_feed import FeedOptions, MediaFeed
-    from farpoint.media_sources import Unreadable, find_media
     from farpoint.progress import progress
-    from farpoint.publisher import Publisher
+    from farpoint.publishing.media_feed import FeedOptions, MediaFeed
+    from farpoint.publishing.media_sources import Unreadable, find_media
+    from farpoint.publishing.publisher import Publisher
 
     settings = settings_and_log()
     result = _Result()

@@ -11,7 +11,8 @@ import pytest
 
 from farpoint import alert_log
 from farpoint.alert_log import read_alerts, save_picture
-from farpoint.topic_reader import Record, TopicReader
+from farpoint.records import IncomingRecord
+from farpoint.topic_reader import TopicReader
 from farpoint.wire import OutlierAlert, RecordRef, data_url
 
 
@@ -46,17 +47,17 @@ class FakeReader:
         """Stand before the last `count`."""
         self._from = max(0, len(self._stored) - count)
 
-    def to_end(self) -> Iterator[Record]:
+    def to_end(self) -> Iterator[IncomingRecord]:
         """Give what is stored."""
         yield from (_record(value) for value in self._stored[self._from :])
 
-    def follow(self) -> Iterator[Record]:
+    def follow(self) -> Iterator[IncomingRecord]:
         """Give what comes."""
         yield from (_record(value) for value in self._coming)
 
 
-def _record(value: bytes | None) -> Record:
-    return Record(RecordRef("alerts", 0, 0, 0), None, value, [])
+def _record(value: bytes | None) -> IncomingRecord:
+    return IncomingRecord(RecordRef("alerts", 0, 0, 0), None, value, [])
 
 
 def names(reader: FakeReader, **options: Any) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from farpoint.child_process import ChildProcess
 from farpoint.errors import FarpointError
-from farpoint.kafka_folder import KafkaFolder, formatted_cluster_id
-from farpoint.kafka_runtime import KafkaRuntime
+from farpoint.local_kafka.folder import KafkaFolder, formatted_cluster_id
+from farpoint.local_kafka.runtime import KafkaRuntime
 
 # Frames are records; brokers must be able to copy what they accept.
 MAX_MESSAGE_BYTES = 16 * 2**20

@@ -14,12 +14,12 @@ import structlog
 
 from farpoint import kafka_clients
 from farpoint.child_process import ChildProcess
-from farpoint.demo_audience import DemoAudience
-from farpoint.demo_cameras import DemoShow, demo_cameras
+from farpoint.demo.audience import DemoAudience
+from farpoint.demo.cameras import DemoShow, demo_cameras
 from farpoint.errors import FarpointError
-from farpoint.kafka_launcher import KafkaLauncher
+from farpoint.local_kafka.launcher import KafkaLauncher
 from farpoint.ports import free_ports
-from farpoint.publisher import Publisher
+from farpoint.publishing.publisher import Publisher
 from farpoint.settings import Settings
 from farpoint.topic_admin import apply_topics
 from farpoint.topics import topics_table

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from farpoint.addresses import STREAM_SCHEMES, without_credentials
+from farpoint.publishing.addresses import STREAM_SCHEMES, without_credentials
 from farpoint_models.errors import InvalidRecord
 from farpoint_models.image_header import recognise
 

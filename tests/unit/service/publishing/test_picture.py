@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from farpoint.media_sources import ImageFile, Video
-from farpoint.picture import MediaTopic, Picture, Recording, read_image
+from farpoint.publishing.media_sources import ImageFile, Video
+from farpoint.publishing.picture import MediaTopic, Picture, Recording, read_image
 from farpoint.wire import RecordRef, read_media
 from farpoint_models.errors import InvalidReason, InvalidRecord
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from PIL import ExifTags
 
-from farpoint.media_sources import ImageFile, Video
+from farpoint.publishing.media_sources import ImageFile, Video
 from farpoint.wire import rfc3339
 from farpoint_models import image_header
 from farpoint_models.errors import InvalidRecord

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from farpoint.errors import FarpointError
-from farpoint.media_sources import Video
-from farpoint.video import BgrPicture, VideoReader, encode_jpeg
+from farpoint.publishing.media_sources import Video
+from farpoint.publishing.video import BgrPicture, VideoReader, encode_jpeg
 
 __all__ = ["CLIPS", "clip_path", "encode_jpeg", "load_clip", "vary", "vary_jpeg"]
 

@@ -13,9 +13,9 @@ import structlog
 from kafka.errors import KafkaError
 
 from farpoint.errors import FarpointError
-from farpoint.kafka_folder import KafkaFolder
-from farpoint.kafka_node import KafkaNode, NodeAddress
-from farpoint.kafka_runtime import KAFKA_VERSION, KafkaRuntime
+from farpoint.local_kafka.folder import KafkaFolder
+from farpoint.local_kafka.node import KafkaNode, NodeAddress
+from farpoint.local_kafka.runtime import KAFKA_VERSION, KafkaRuntime
 from farpoint.ports import accepts, check_free, free_ports
 
 _START_TIMEOUT_SECONDS = 120.0

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tests.media_files import picture, video
 
-from farpoint.addresses import without_credentials
-from farpoint.media_sources import ImageFile, Unreadable, Video, find_media
+from farpoint.publishing.addresses import without_credentials
+from farpoint.publishing.media_sources import ImageFile, Unreadable, Video, find_media
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp", "bmp", "tiff"])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.pictures import encode
 
-from farpoint.contact_sheet import SheetRow, contact_sheet
+from farpoint.demo.contact_sheet import SheetRow, contact_sheet
 
 RED = encode(Image.new("RGB", (160, 90), (200, 0, 0)))
 TALL_BLUE = encode(Image.new("RGB", (40, 160), (0, 0, 200)))

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from farpoint.media_sources import ImageFile, Medium, Video
-from farpoint.pace import Pace
-from farpoint.picture import MediaTopic, Picture, Recording, now, read_image
-from farpoint.publisher import Publisher, RecordTooLargeError, check_size
+from farpoint.publishing.media_sources import ImageFile, Medium, Video
+from farpoint.publishing.pace import Pace
+from farpoint.publishing.picture import MediaTopic, Picture, Recording, now, read_image
+from farpoint.publishing.publisher import Publisher, RecordTooLargeError, check_size
+from farpoint.publishing.video import Frame, UnreadableVideoError, VideoReader, encode_jpeg
 from farpoint.settings import MediaSettings
-from farpoint.video import Frame, UnreadableVideoError, VideoReader, encode_jpeg
 from farpoint_models.errors import InvalidRecord
 
 _RECORDINGS_AT_ONCE = 8

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from farpoint import demo_cameras
-from farpoint.demo_cameras import (
+from farpoint.demo import cameras
+from farpoint.demo.cameras import (
     REST_FRAMES,
     SHOW_FRAMES,
     SPLICE_FRAMES,
@@ -27,7 +27,7 @@ def plain_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str, max_frames: int = 250) -> list[Any]:
         return [np.full((48, 64, 3), LIGHT[name], np.uint8)] * min(5, max_frames)
 
-    monkeypatch.setattr(demo_cameras, "load_clip", load)
+    monkeypatch.setattr(cameras, "load_clip", load)
 
 
 def test_strangers_come_late_and_where_they_should() -> None:

@@ -10,9 +10,10 @@ import msgspec
 
 from farpoint.alert_log import save_picture
 from farpoint.checkpoint import load_checkpoints
-from farpoint.contact_sheet import SheetRow, contact_sheet
+from farpoint.demo.contact_sheet import SheetRow, contact_sheet
+from farpoint.records import IncomingRecord
 from farpoint.settings import Settings
-from farpoint.topic_reader import Record, TopicReader
+from farpoint.topic_reader import TopicReader
 from farpoint.topics import TopicNames
 from farpoint.wire import AssignmentBatch, OutlierAlert, read_embeddings
 
@@ -99,7 +100,7 @@ class DemoAudience:
                 self._error = error
                 self._change.notify_all()
 
-    def _see_embeddings(self, record: Record) -> None:
+    def _see_embeddings(self, record: IncomingRecord) -> None:
         for item in read_embeddings(record.ref, record.key, record.value, record.headers).items:
             name = item.id or ""
             self.embedded.add(name)

@@ -1,6 +1,6 @@
 """Pace logic on a clock of the test's own."""
 
-from farpoint.pace import Pace
+from farpoint.publishing.pace import Pace
 
 
 class Clock:

@@ -7,9 +7,10 @@ import pytest
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.future import Future
 
-from farpoint import kafka_clients, publisher
+from farpoint import kafka_clients
 from farpoint.errors import FarpointError
-from farpoint.publisher import Lost, Picture, Publisher, RecordTooLargeError
+from farpoint.publishing import publisher
+from farpoint.publishing.publisher import Lost, Picture, Publisher, RecordTooLargeError
 from farpoint.settings import MediaSettings, Settings
 
 PICTURE = Picture(b"\xff\xd8\xff" + bytes(1000), source="cam-1", subject="lobby.mp4")

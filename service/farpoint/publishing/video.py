@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farpoint.errors import FarpointError
-from farpoint.media_sources import Video
+from farpoint.publishing.media_sources import Video
 
 BgrPicture = NDArray[np.uint8]
 

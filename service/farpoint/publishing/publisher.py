@@ -14,7 +14,7 @@ from kafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeE
 
 from farpoint import kafka_clients
 from farpoint.errors import FarpointError
-from farpoint.picture import MediaTopic, Picture
+from farpoint.publishing.picture import MediaTopic, Picture
 from farpoint.settings import Settings
 from farpoint.topics import TopicNames
 
@@ -74,7 +74,7 @@ class Publisher:
     --------
     ::
 
-        from farpoint.publisher import Picture, Publisher
+        from farpoint.publishing.publisher import Picture, Publisher
         from farpoint.settings import load_settings
 
         with Publisher(load_settings()) as publisher:
@@ -232,7 +232,7 @@ def check_size(size: int, limit: int) -> None:
     >>> check_size(9_000_000, 8_388_608)
     Traceback (most recent call last):
     ...
-    farpoint.publisher.RecordTooLargeError: a record of 9,000,000 bytes; at most 8,388,608 ...
+    farpoint.publishing.publisher.RecordTooLargeError: a record of 9,000,000 bytes; at most 8,388,608 ...
     """
     if size > limit:
         raise RecordTooLargeError(f"a record of {size:,} bytes; at most {limit:,} (FARPOINT_MEDIA__MAX_RECORD_BYTES)")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from farpoint.demo_clips import CLIPS, load_clip, vary_jpeg
-from farpoint.publisher import Picture, Publisher
-from farpoint.video import BgrPicture
+from farpoint.demo.clips import CLIPS, load_clip, vary_jpeg
+from farpoint.publishing.publisher import Picture, Publisher
+from farpoint.publishing.video import BgrPicture
 
 WARM_FRAMES = 640
 """Frames of its own that a camera shows first: enough for its detector to know what is normal."""

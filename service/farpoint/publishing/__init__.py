@@ -1,0 +1,1 @@
+"""From files, cameras and streams to media records."""
