@@ -85,7 +85,9 @@ class MediaFeed:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._error: BaseException | None = None
-        self._threads: list[threading.Thread] = []
+        # One for each thread. `Thread.join` will not do: Python 3.11 and 3.12 take a thread for ended when a signal
+        # interrupts the join (`_wait_for_tstate_lock`), and to leave with a thread inside OpenCV aborts the process.
+        self._ended: list[threading.Event] = []
         self.expected: int | None = None if options.loop else 0
 
     def run(self, media: Sequence[Medium], tick: Callable[[], None] = lambda: None) -> None:
@@ -109,9 +111,8 @@ class MediaFeed:
                 recordings += 1
         for _ in range(min(recordings, _RECORDINGS_AT_ONCE)):
             self._start(self._play_waiting, waiting)
-        for thread in self._threads:
-            while thread.is_alive():
-                thread.join(0.1)
+        for ended in self._ended:
+            while not ended.wait(0.1):
                 tick()
         if self._error:
             raise self._error
@@ -120,20 +121,23 @@ class MediaFeed:
         """End early; a thread that waits for a dead camera is left behind."""
         self._stop.set()
         deadline = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0, deadline - time.monotonic()))
+        for ended in self._ended:
+            ended.wait(max(0, deadline - time.monotonic()))
 
     def _start(self, play: Callable[..., None], *arguments: object) -> None:
+        ended = threading.Event()
+
         def run() -> None:
             try:
                 play(*arguments)
             except BaseException as error:
                 self._error = self._error or error
                 self._stop.set()
+            finally:
+                ended.set()
 
-        thread = threading.Thread(target=run, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._ended.append(ended)
+        threading.Thread(target=run, daemon=True).start()
 
     def _play_waiting(self, waiting: "queue.SimpleQueue[list[Medium]]") -> None:
         while not self._stop.is_set():
