@@ -1,6 +1,7 @@
 """What the tests share: a real Kafka, started through our own command, and topics that no other test sees."""
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +15,10 @@ from farpoint.child_process import ChildProcess
 from farpoint.ports import free_ports
 
 READY_SECONDS = 150.0  # includes the first download
+
+# A shell starts what runs in the background with Ctrl-C ignored, and so would be every command that we start and press
+# Ctrl-C on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
