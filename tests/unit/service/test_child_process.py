@@ -85,7 +85,8 @@ def test_child_ends_with_its_parent(tmp_path: Path, signum: signal.Signals, comm
     parent_code = f"""
 from pathlib import Path
 from farpoint.child_process import ChildProcess
-import time
+import signal, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup a hangup would be ignored
 child = ChildProcess({command!r}, name="child", pid_file=Path({str(tmp_path / "pid")!r}), grace_seconds=0.3)
 child.start()
 child.wait_for_line("ready", 10)
@@ -98,7 +99,10 @@ time.sleep(600)
         child = int((tmp_path / "pid").read_text(encoding="ascii"))
         assert is_alive(child)
         parent.send_signal(signum)
-        parent.wait(10)
+        try:
+            parent.wait(10)
+        finally:
+            parent.kill()
         assert gone_within(child, 5)
 
 
