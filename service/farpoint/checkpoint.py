@@ -5,11 +5,13 @@ that whoever is assigned that partition reads just the detectors it has to go on
 """
 
 from collections.abc import Iterable
+from importlib.metadata import version as package_version
 
 import msgspec
 import structlog
 from msgspec import Struct
 
+from farpoint.errors import FarpointError
 from farpoint.settings import KafkaSettings
 from farpoint.topic_reader import TopicReader
 
@@ -37,7 +39,8 @@ class Checkpoint(Struct):
     """One detector's state after all records below `next_offset`.
 
     `media_high_water` maps "topic/partition" of media to the highest offset learned, by which frames that a redelivery
-    embedded twice are recognised. `snapshot` is `farpoint_models.snapshot`'s, with a version of its own.
+    embedded twice are recognised. `snapshot` is `farpoint_models.snapshot`'s, with a version of its own. `version` is
+    that of this format, `code_version` names the Farpoint that wrote it, for people.
     """
 
     detector: str
@@ -48,9 +51,10 @@ class Checkpoint(Struct):
     clusters: list[ClusterNote]
     snapshot: bytes
     version: int = VERSION
+    code_version: str = package_version("farpoint")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(FarpointError):
     """A checkpoint cannot be read: going on without it would silently forget what is normal."""
 
 
@@ -75,6 +79,8 @@ def load_checkpoints(
 ) -> dict[tuple[int, str], Checkpoint]:
     """Read the newest checkpoint of every (partition, detector); blocking.
 
+    Newest is the one with the highest `next_offset`: a paused and replaced writer may come late.
+
     Parameters
     ----------
     settings
@@ -83,15 +89,38 @@ def load_checkpoints(
         The detector-state topic.
     partitions
         Which partitions to read; None: all.
+
+    Raises
+    ------
+    CheckpointError
+        One cannot be read, and none that can came after it.
     """
+    newest, unreadable = read_checkpoints(settings, topic, partitions)
+    for (partition, detector), error in unreadable.items():
+        raise CheckpointError(
+            f"detector {detector!r}, partition {partition} of {topic}: {error}. `farpoint worker --rebuild-state` "
+            "makes its state anew from the embeddings log"
+        )
+    return newest
+
+
+def read_checkpoints(
+    settings: KafkaSettings, topic: str, partitions: Iterable[int] | None = None
+) -> tuple[dict[tuple[int, str], Checkpoint], dict[tuple[int, str], CheckpointError]]:
+    """Read the newest checkpoint of every (partition, detector), and what is wrong where the last cannot be read."""
     newest: dict[tuple[int, str], Checkpoint] = {}
+    unreadable: dict[tuple[int, str], CheckpointError] = {}
     with TopicReader(settings, [topic], partitions, fetch_bytes=16 * 2**20) as reader:
         for record in reader.to_end():
             if record.value is None:
                 continue
-            checkpoint = read_checkpoint(record.value)
-            key = (record.ref.partition, checkpoint.detector)
-            # A paused and replaced writer may come late: the highest position wins, not the last record.
+            key = (record.ref.partition, (record.key or b"").decode(errors="replace"))
+            try:
+                checkpoint = read_checkpoint(record.value)
+            except CheckpointError as error:
+                unreadable[key] = error
+                continue
+            unreadable.pop(key, None)
             if key not in newest or checkpoint.next_offset >= newest[key].next_offset:
                 newest[key] = checkpoint
-    return newest
+    return newest, unreadable

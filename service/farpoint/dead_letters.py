@@ -1,15 +1,15 @@
 """Dead letters as a reader sees them, and the way back for those whose cause is mended."""
 
 import heapq
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, KafkaError, NotCoordinatorError
+from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from farpoint.errors import FarpointError
+from farpoint.group_offsets import committed_offsets
 from farpoint.kafka_clients import admin, kafka_errors, producer
 from farpoint.records import IncomingRecord, Positions
 from farpoint.settings import KafkaSettings, MediaSettings
@@ -20,8 +20,6 @@ from farpoint.wire import DLQ_HEADERS, Headers, rfc3339
 # Sent before we ask what was acknowledged: few enough to fit in memory, enough that a flush costs nothing.
 _BATCH_RECORDS = 500
 _BATCH_BYTES = 32 * 2**20
-# A cluster makes its offsets topic when the first group asks for it.
-_COORDINATOR_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +85,7 @@ def replay_group(settings: KafkaSettings) -> str:
 
 def replayed_up_to(settings: KafkaSettings) -> Positions:
     """Return the offsets of the first dead letters that were not sent back yet; empty where none ever was."""
-    group = replay_group(settings)
-    deadline = time.monotonic() + _COORDINATOR_SECONDS
-    with kafka_errors(settings), admin(settings) as client:
-        while True:
-            try:
-                offsets = client.list_group_offsets({group: None})[group]
-                break
-            except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-    return {(part.topic, part.partition): at.offset for part, at in offsets.items() if at.offset >= 0}
+    return committed_offsets(settings, replay_group(settings))
 
 
 def was_replayed(letter: DeadLetter, up_to: Positions) -> bool:

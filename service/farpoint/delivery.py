@@ -13,6 +13,9 @@ class Delivery(Protocol):
     async def send(self, records: Sequence[OutgoingRecord]) -> None:
         """Deliver `records`, in this order for records of one partition."""
 
+    async def send_as_owner(self, records: Sequence[OutgoingRecord]) -> bool:
+        """Deliver `records` if the partitions they were made from are still ours; return whether they are."""
+
 
 class FaustDelivery:
     """Delivery by the producer of a Faust app.
@@ -38,3 +41,10 @@ class FaustDelivery:
             for record in records
         ]
         await asyncio.gather(*futures)
+
+    async def send_as_owner(self, records: Sequence[OutgoingRecord]) -> bool:
+        """Deliver `records` if the partitions they were made from are still ours; return whether they are."""
+        if not await self._app.is_member():
+            return False
+        await self.send(records)
+        return True

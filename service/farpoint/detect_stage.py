@@ -6,12 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from farpoint.checkpoint import load_checkpoints, write_checkpoint
 from farpoint.fold import Decisions, DetectorFold
+from farpoint.rebuild import rebuild_detectors
 from farpoint.records import DeadLetter, IncomingRecord, OutgoingRecord, positions_after
 from farpoint.stage import Flush, Stage
 from farpoint.wire import JSON_HEADERS, EmbeddingRecord, alert_headers, read_embeddings, write_json
 from farpoint_models.errors import InvalidRecord
+
+_log = structlog.get_logger(__name__)
 
 Detectors = dict[tuple[int, str], DetectorFold]
 
@@ -32,6 +37,14 @@ class _Folded:
 class DetectStage(Stage):
     """Fold in a thread of its own, deliver: two steps, a batch in each.
 
+    Parameters
+    ----------
+    rebuild_group
+        Not None: the first time a partition comes, its detectors are made anew from the log, as far as this consumer
+        group has decided about it, whatever the checkpoints say.
+    others
+        See `Stage`.
+
     A record is done once a checkpoint that covers it is delivered, never before: then a restart finds either the state
     that learned the record, or the record.
     """
@@ -40,12 +53,13 @@ class DetectStage(Stage):
     max_records = 16
     max_wait_seconds = 0.005
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, rebuild_group: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._rebuild_group = rebuild_group
+        self._rebuilt: set[int] = set()
         self._folder = ThreadPoolExecutor(1, thread_name_prefix="fold")
         self._folded: asyncio.Queue[_Folded] = asyncio.Queue(maxsize=2)
         self._detectors: Detectors = {}
-        self._assigned: set[int] = set()
         self._dirty: set[tuple[int, str]] = set()
         self._unsaved = False
         self._checkpoint_due = self.clock()
@@ -57,18 +71,25 @@ class DetectStage(Stage):
 
     async def assign(self, partitions: set[tuple[str, int]]) -> None:
         """Take over partitions: restore their detectors before a record of them is scored."""
-        self._assigned = {partition for _, partition in partitions}
-        checkpoints = await asyncio.to_thread(
-            load_checkpoints, self.settings.kafka, self.names.detector_state, self._assigned
+        assigned = {partition for _, partition in partitions}
+        self._detectors, self._dirty = await asyncio.get_running_loop().run_in_executor(
+            self._folder, self._restore, assigned
         )
-        loop = asyncio.get_running_loop()
-        self._detectors = await loop.run_in_executor(
-            self._folder,
-            lambda: {at: DetectorFold.restore(checkpoint) for at, checkpoint in checkpoints.items()},
-        )
-        self._dirty.clear()
-        self._unsaved = False
+        self._unsaved = bool(self._dirty)
+        if self._unsaved:
+            await self._waiting.put(Flush())  # what was rebuilt is saved at once, though no record may come for long
         self._show_detectors()
+
+    def _restore(self, partitions: set[int]) -> tuple[Detectors, set[tuple[int, str]]]:
+        """Return the detectors of `partitions`, and which of them no checkpoint holds yet."""
+        rebuilt: Detectors = {}
+        if self._rebuild_group is not None and (new := partitions - self._rebuilt):
+            rebuilt = rebuild_detectors(self.settings, self._rebuild_group, new)
+            partitions = partitions - new
+            self._rebuilt |= new
+        checkpoints = load_checkpoints(self.settings.kafka, self.names.detector_state, partitions)
+        restored = {at: DetectorFold.restore(checkpoint) for at, checkpoint in checkpoints.items()}
+        return restored | rebuilt, set(rebuilt)
 
     async def run(self) -> None:
         """Run the two steps until cancelled."""
@@ -142,18 +163,20 @@ class DetectStage(Stage):
         waiting: dict[tuple[str, int], int] = {}
         while True:
             folded = await self._folded.get()
-            self.watch_for_bad_records(folded.records, folded.letters)
-            await self.send_dead_letters(folded.letters)
+            await self.send_dead_letters(folded.records, folded.letters)
             await self.delivery.send(folded.outgoing)
             self._count(folded)
             positions = positions_after(folded.records)
             self.mark_delivered(positions)
             waiting |= positions
             if folded.checkpoints is not None:
-                await self.delivery.send(folded.checkpoints)
-                if folded.checkpoints:
-                    self.metrics.checkpoint_timestamp.set(self.clock())
-                self.done |= waiting
+                # A paused and replaced worker's decisions are the same as its successor's; its checkpoints are older.
+                if await self.delivery.send_as_owner(folded.checkpoints):
+                    self.done |= waiting
+                    if folded.checkpoints:
+                        self.metrics.checkpoint_timestamp.set(self.clock())
+                else:
+                    _log.warning("partitions were given to another worker: checkpoints not written")
                 waiting = {}
             if folded.flush:
                 folded.flush.done.set()

@@ -196,8 +196,7 @@ class EmbedStage(Stage):
     async def _deliver_batches(self) -> None:
         while True:
             batch = await self._embedded.get()
-            self.watch_for_bad_records(batch.records, batch.letters)
-            await self.send_dead_letters(batch.letters)
+            await self.send_dead_letters(batch.records, batch.letters)
             await self.delivery.send(batch.outgoing)
             for frame in batch.frames:
                 self.metrics.frames_embedded.labels(frame.media.ref.topic).inc()

@@ -98,6 +98,10 @@ class DeadLettersSettings(_Group):
     """When bad records stop being single records and become an outage."""
 
     max_in_a_row: int = Field(1000, description="so many bad records in a row, and no good one, stop the worker", ge=1)
+    max_share: float = Field(
+        0.5, description="a larger share of bad records among the last `share_of_records` stops the worker", gt=0, le=1
+    )
+    share_of_records: int = Field(5000, description="how many of the last records `max_share` looks at", ge=1)
 
 
 class HttpSettings(_Group):

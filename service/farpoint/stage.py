@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 
 import structlog
 
+from farpoint.bad_records import BadRecords
 from farpoint.delivery import Delivery
-from farpoint.errors import FarpointError
 from farpoint.metrics import Metrics
 from farpoint.records import DeadLetter, IncomingRecord
 from farpoint.settings import Settings
@@ -60,7 +60,7 @@ class Stage(ABC):
         self.done: dict[tuple[str, int], int] = {}
         """The same when only what a restart need not redo counts: what is committed."""
         self._working_since: dict[str, float] = {}
-        self._bad_in_a_row = 0
+        self._bad_records = BadRecords(settings.dead_letters)
         self._waiting: asyncio.Queue[IncomingRecord | Flush] = asyncio.Queue(maxsize=self.max_records * 2)
         # First come, first served, which a full queue alone does not promise: a flush must not overtake a record.
         self._entrance = asyncio.Lock()
@@ -138,8 +138,15 @@ class Stage(ABC):
                 except TimeoutError:
                     return records, None
 
-    async def send_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Deliver one dead letter for each bad record."""
+    async def send_dead_letters(self, records: Sequence[IncomingRecord], letters: Sequence[DeadLetter]) -> None:
+        """Deliver one dead letter for each bad record of a batch.
+
+        Raises
+        ------
+        FarpointError
+            Bad records are no longer single ones (see `BadRecords`); nothing of the batch is delivered then.
+        """
+        self._bad_records.watch(records, letters)
         failed_at = datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         await self.delivery.send(
             [letter.outgoing(self.names.dead_letters(letter.record.ref.topic), failed_at) for letter in letters]
@@ -155,27 +162,6 @@ class Stage(ABC):
                 reason=str(letter.error.reason),
                 message=letter.error.message,
             )
-
-    def watch_for_bad_records(self, records: Sequence[IncomingRecord], letters: Sequence[DeadLetter]) -> None:
-        """Stop the process, before anything of `records` is done, where bad records are no longer single ones.
-
-        Raises
-        ------
-        FarpointError
-            More than the allowed number in a row: the model, a publisher or we are wrong, not the records.
-        """
-        bad = {(letter.record.ref.topic, letter.record.ref.partition, letter.record.ref.offset) for letter in letters}
-        limit = self.settings.dead_letters.max_in_a_row
-        for record in records:
-            ref = record.ref
-            self._bad_in_a_row = self._bad_in_a_row + 1 if (ref.topic, ref.partition, ref.offset) in bad else 0
-            if self._bad_in_a_row >= limit:
-                reasons = sorted({str(letter.error.reason) for letter in letters})
-                raise FarpointError(
-                    f"{limit} bad records in a row ({', '.join(reasons)}), the last at {ref.topic}/{ref.partition}/"
-                    f"{ref.offset}: stopped, nothing of this batch is marked as done. Mend what publishes them, "
-                    "or raise FARPOINT_DEAD_LETTERS__MAX_IN_A_ROW to let them pass"
-                )
 
     def mark_delivered(self, positions: dict[tuple[str, int], int]) -> None:
         """Say that the outputs of everything below `positions` are delivered."""

@@ -73,6 +73,7 @@ class StageApp:
         self.assigned = asyncio.Event()
         self._stage: Stage | None = None
         self._committed: dict[tuple[str, int], int] = {}
+        self._failure: asyncio.Queue[FarpointError] = asyncio.Queue()
 
     def attach(self, stage: Stage) -> None:
         """Make `stage` this app's only agent."""
@@ -107,6 +108,7 @@ class StageApp:
         await self.faust.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch())
+            tasks.create_task(self._raise_failure())
             tasks.create_task(self._commit_now_and_then())
 
     async def drain(self) -> None:
@@ -126,8 +128,8 @@ class StageApp:
         if news:
             consumer = self.faust.consumer
             # The public `commit` goes by Faust's acks, which we do not use (see above).
-            await consumer._commit({consumer._new_topicpartition(*at): offset for at, offset in news.items()})
-            self._committed |= news
+            if await consumer._commit({consumer._new_topicpartition(*at): offset for at, offset in news.items()}):
+                self._committed |= news
 
     async def lag(self) -> dict[tuple[str, int], int]:
         """Count, for each assigned (topic, partition), the records whose outputs are not delivered."""
@@ -151,6 +153,9 @@ class StageApp:
             raise self.faust.crash_reason
         raise FarpointError(f"the consumer group {self.group} ended unexpectedly")
 
+    async def _raise_failure(self) -> None:
+        raise await self._failure.get()
+
     async def _commit_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_SECONDS)
@@ -170,7 +175,12 @@ class StageApp:
 
     async def _on_assigned(self, app: Any, assigned: Any, **kwargs: Any) -> None:
         del app, kwargs
-        await self.stage.assign({(tp.topic, tp.partition) for tp in assigned})
+        try:
+            await self.stage.assign({(tp.topic, tp.partition) for tp in assigned})
+        except FarpointError as error:
+            # Something a person can mend. Raised here it would end Faust, with stack traces instead of the one line.
+            self._failure.put_nowait(error)
+            return
         self.assigned.set()
         _log.info("partitions assigned", group=self.group, partitions=len(assigned))
 

@@ -121,13 +121,15 @@ def topics_table(settings: TopicsSettings, media: MediaSettings) -> list[Topic]:
         topic(names.assignments, retention_ms=str(30 * _DAY_MS)),
         topic(names.alerts, retention_ms=str(90 * _DAY_MS)),
         topic(names.cluster_events, retention_ms=str(90 * _DAY_MS)),
-        # Checkpoints come every few seconds: clean early, in small segments, or a restart reads hours of them.
+        # Checkpoints come every few seconds: clean early, in small segments, or a restart reads hours of them. But not
+        # at once: a late writer's older checkpoint must not leave a newer one behind it alone.
         topic(
             names.detector_state,
             cleanup_policy="compact",
             segment_bytes=str(64 * 2**20),
             segment_ms=str(_HOUR_MS),
             min_cleanable_dirty_ratio="0.1",
+            min_compaction_lag_ms=str(10 * 60_000),
         ),
         # A dead letter is its record and six headers more.
         *(

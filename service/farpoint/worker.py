@@ -38,8 +38,17 @@ STOP_SECONDS = 30.0
 _log = structlog.get_logger(__name__)
 
 
-async def run_worker(settings: Settings, stages: Sequence[str]) -> signal.Signals:
+async def run_worker(settings: Settings, stages: Sequence[str], *, rebuild: bool = False) -> signal.Signals:
     """Run the given stages until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    settings
+        All of them.
+    stages
+        Their names, in the order of the way of a frame.
+    rebuild
+        Make the detectors anew from the embeddings log instead of restoring their checkpoints.
 
     Returns
     -------
@@ -63,7 +72,7 @@ async def run_worker(settings: Settings, stages: Sequence[str]) -> signal.Signal
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop_once, name)
     await asyncio.to_thread(_require_topics, settings)
-    worker = await Worker.build(settings, stages)
+    worker = await Worker.build(settings, stages, rebuild=rebuild)
     try:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(worker.run())
@@ -87,7 +96,7 @@ class Worker:
         self._health = HealthServer(settings.http, self._live, self._ready, metrics.registry)
 
     @classmethod
-    async def build(cls, settings: Settings, stages: Sequence[str]) -> "Worker":
+    async def build(cls, settings: Settings, stages: Sequence[str], *, rebuild: bool) -> "Worker":
         """Load the model, warm it up and build the stages; nothing is consumed yet."""
         metrics = Metrics(TopicNames(settings.topics.domain), stages)
         limit_cv2_threads()
@@ -103,7 +112,7 @@ class Worker:
             if embedder is not None and name == "embed":
                 stage = EmbedStage(embedder, _threads(settings), settings, delivery, metrics)
             else:
-                stage = DetectStage(settings, delivery, metrics)
+                stage = DetectStage(settings, delivery, metrics, rebuild_group=app.group if rebuild else None)
             app.attach(stage)
             apps.append(app)
         return cls(settings, apps, metrics, embedder)

@@ -12,9 +12,11 @@ from tests.integration.worker_process import StartWorker, Topics, WorkerProcess,
 def _starter(stack: ExitStack, bootstrap: str, folder: Path) -> StartWorker:
     numbers = itertools.count(1)
 
-    def start(domain: str, *, stages: str = "embed,detect", ready: bool = True, **environment: str) -> WorkerProcess:
+    def start(
+        domain: str, *arguments: str, stages: str = "embed,detect", ready: bool = True, **environment: str
+    ) -> WorkerProcess:
         at = folder / f"worker-{next(numbers)}"
-        worker = stack.enter_context(WorkerProcess(bootstrap, domain, at, stages, environment))
+        worker = stack.enter_context(WorkerProcess(bootstrap, domain, at, stages, environment, arguments))
         if ready:
             worker.wait_until_ready()
         return worker
@@ -24,7 +26,7 @@ def _starter(stack: ExitStack, bootstrap: str, folder: Path) -> StartWorker:
 
 @pytest.fixture
 def start_worker(kafka: str, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start a worker of the test's own: `start_worker(domain, stages="embed,detect", ready=True, **environment)`."""
+    """Start a worker of the test's own: `start_worker(domain, *arguments, stages=..., ready=True, **environment)`."""
     with ExitStack() as stack:
         yield _starter(stack, kafka, tmp_path)
 

@@ -44,9 +44,19 @@ class WorkerProcess:
         As the option `--stages`.
     environment
         More settings.
+    arguments
+        More of the command line.
     """
 
-    def __init__(self, bootstrap: str, domain: str, folder: Path, stages: str, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        domain: str,
+        folder: Path,
+        stages: str,
+        environment: dict[str, str],
+        arguments: Sequence[str] = (),
+    ) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
         self.port = free_ports(1)[0]
@@ -59,7 +69,7 @@ class WorkerProcess:
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FARPOINT_")}
         self._process = ChildProcess(
-            [sys.executable, "-m", "farpoint.cli", "worker", "--stages", stages],
+            [sys.executable, "-m", "farpoint.cli", "worker", "--stages", stages, *arguments],
             name="farpoint worker",
             error_output=folder / "stderr",
             pid_file=folder / "pid",
@@ -95,7 +105,7 @@ class WorkerProcess:
 
     def terminate(self) -> None:
         """Send SIGTERM; does not wait."""
-        os.kill(self.pid, signal.SIGTERM)
+        self.send(signal.SIGTERM)
 
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""
@@ -104,8 +114,12 @@ class WorkerProcess:
 
     def kill(self) -> int:
         """Send SIGKILL and return the exit code."""
-        os.kill(self.pid, signal.SIGKILL)
+        self.send(signal.SIGKILL)
         return self.wait()
+
+    def send(self, name: signal.Signals) -> None:
+        """Send a signal; does not wait."""
+        os.kill(self.pid, name)
 
     def wait(self, timeout_seconds: float = 60.0) -> int:
         """Return the exit code when it has ended."""

@@ -32,13 +32,21 @@ def _stages(context: click.Context, parameter: click.Parameter, value: str) -> t
     callback=_stages,
     help="Which stages to run here: `embed` turns pictures into vectors, `detect` decides about vectors.",
 )
-def worker(stages: tuple[str, ...]) -> None:
+@click.option(
+    "--rebuild-state",
+    is_flag=True,
+    help="Make the detectors' state anew from the embeddings log, as far as it was decided before, instead of "
+    "restoring it: after damage to the checkpoints, or an upgrade that cannot read them.",
+)
+def worker(stages: tuple[str, ...], rebuild_state: bool) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
     Prints `worker ready` once the model is warm, partitions are assigned and the detectors' state is restored. On
     SIGTERM it finishes what it has taken in, saves its state and leaves the group. An unexpected error ends it with a
     stack trace and exit 1: let a supervisor restart it, nothing is lost. Start several to share the work.
     """
+    if rebuild_state and "detect" not in stages:
+        raise click.UsageError("--rebuild-state is for the stage `detect`, which is not among --stages")
     settings = settings_and_log()
     # Imported here: `--help` and a bad option answer without loading Faust.
     from farpoint.worker import run_worker
@@ -46,7 +54,7 @@ def worker(stages: tuple[str, ...]) -> None:
     log = structlog.get_logger(__name__)
     log.info("settings", **effective_settings(settings))
     try:
-        asked_by = asyncio.run(run_worker(settings, stages))
+        asked_by = asyncio.run(run_worker(settings, stages, rebuild=rebuild_state))
     except ExceptionGroup as errors:
         expected, unexpected = errors.split(FarpointError)
         if unexpected is None and expected is not None:

@@ -168,6 +168,18 @@ async def test_many_bad_records_end_the_stage() -> None:
     assert not stage.done
 
 
+async def test_a_replaced_writer_writes_no_checkpoint() -> None:
+    """Paused and replaced, it may repeat decisions, which are the same; it writes no state and nothing is done."""
+    async with running() as (stage, delivery, _):
+        delivery.is_owner = False
+        for offset in range(3):
+            await stage.put(vectors(offset))
+        await asyncio.wait_for(stage.flush(), 30)
+        assert len(delivery.to(NAMES.assignments)) == 3
+        assert not delivery.to(NAMES.detector_state)
+        assert not stage.done
+
+
 async def test_a_restored_stage_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a partition, it loads that partition's checkpoints and decides as if it had never stopped."""
     async with running() as (whole, expected, _):

@@ -3,10 +3,8 @@
 import asyncio
 from typing import Any
 
-import pytest
 from tests.unit.service.stage_kit import NotedDelivery, parts, record
 
-from farpoint.errors import FarpointError
 from farpoint.records import DeadLetter
 from farpoint.stage import Stage
 from farpoint_models.errors import InvalidReason, InvalidRecord
@@ -111,25 +109,13 @@ async def test_a_flush_does_not_overtake_a_record_that_waits_for_room() -> None:
 async def test_dead_letters_are_delivered_and_counted() -> None:
     """One dead letter a bad record, on the topic of its topic, in the metric by reason."""
     stage, delivery = plain_stage()
-    await stage.send_dead_letters([DeadLetter(record(TOPIC, 7, b"x"), BAD)])
+    bad = record(TOPIC, 7, b"x")
+    await stage.send_dead_letters([bad], [DeadLetter(bad, BAD)])
     (letter,) = delivery.sent
     assert letter.topic == f"{TOPIC}.dlq"
     assert dict(letter.headers)["dlq.failed-at"] == b"2026-01-01T00:00:00.000Z"
     labels = {"topic": TOPIC, "reason": "corrupt_image"}
     assert stage.metrics.registry.get_sample_value("farpoint_records_dead_lettered_total", labels) == 1
-
-
-def test_bad_records_in_a_row_stop_the_stage() -> None:
-    """The limit counts over batches, in a row only: a good record between begins the count anew."""
-    stage, _ = plain_stage(dead_letters={"max_in_a_row": 3})
-    bad = [record(TOPIC, offset, b"") for offset in range(9)]
-    letters = [DeadLetter(one, BAD) for one in bad]
-    stage.watch_for_bad_records(bad[:2], letters[:2])
-    stage.watch_for_bad_records([record(TOPIC, 100, b""), *bad[2:4]], letters[2:4])
-    with pytest.raises(
-        FarpointError, match=r"3 bad records in a row \(corrupt_image\).*vision.frames.v1/0/4.*MAX_IN_A"
-    ):
-        stage.watch_for_bad_records(bad[4:5], letters[4:5])
 
 
 def test_being_stuck_is_measured_by_step() -> None:

@@ -31,11 +31,13 @@ class FakeWorker:
     def __init__(self, ending: signal.Signals | Exception) -> None:
         self.ending = ending
         self.stages: tuple[str, ...] = ()
+        self.rebuild = False
 
-    async def __call__(self, settings: Settings, stages: Sequence[str]) -> signal.Signals:
+    async def __call__(self, settings: Settings, stages: Sequence[str], *, rebuild: bool) -> signal.Signals:
         """End."""
         del settings
         self.stages = tuple(stages)
+        self.rebuild = rebuild
         if isinstance(self.ending, Exception):
             raise self.ending
         return self.ending
@@ -68,6 +70,15 @@ def test_stages(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str],
     made = fake(monkeypatch, signal.SIGTERM)
     assert run(arguments) == 0
     assert made.stages == stages
+
+
+def test_rebuild_state(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The flag reaches the worker; without the stage that has state it is bad usage."""
+    made = fake(monkeypatch, signal.SIGTERM)
+    assert run(["--rebuild-state"]) == 0
+    assert made.rebuild
+    assert run(["--rebuild-state", "--stages", "embed"]) == 2
+    assert "is for the stage `detect`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stages", ["nonsense", "embed,nonsense", "", " , "])
