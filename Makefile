@@ -4,7 +4,7 @@ VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help install demo test test-deploy lint format bench bench-core docs clean
+.PHONY: help install demo test test-deploy lint format chaos bench bench-core docs clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ lint: install ## Check style and types
 format: install ## Mend the style
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+chaos: install ## Kill, stop and pause workers and brokers at random, 100 times; SEED= and DISRUPTIONS= to choose
+	$(VENV)/bin/python -m tests.chaos --seed $(or $(SEED),1) --disruptions $(or $(DISRUPTIONS),100)
 
 bench: install ## Measure: frames, vectors, latency and memory; prints the tables of docs/performance.md
 	$(VENV)/bin/python -m tests.bench

@@ -156,13 +156,15 @@ class Topics:
         Where Kafka is.
     domain
         First part of the names; the topics are made here.
+    replication_factor
+        Copies of each partition.
     """
 
-    def __init__(self, bootstrap: str, domain: str) -> None:
+    def __init__(self, bootstrap: str, domain: str, replication_factor: int = 1) -> None:
         self.bootstrap = bootstrap
         self.domain = domain
         self.names = TopicNames(domain)
-        table = topics_table(TopicsSettings(domain=domain), MediaSettings())
+        table = topics_table(TopicsSettings(domain=domain, replication_factor=replication_factor), MediaSettings())
         admin = kafka_clients.admin(KafkaSettings(bootstrap_servers=bootstrap))
         try:
             apply_topics(admin, table)
@@ -177,6 +179,14 @@ class Topics:
         self._consumer.seek_to_beginning(*self._parts)
         self._records: dict[str, list[Any]] = defaultdict(list)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Leave the broker."""
         self._consumer.close()
@@ -189,10 +199,15 @@ class Topics:
         key: bytes | str | None = None,
         headers: Headers = (),
         partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> Any:
         """Send a record; returns a future of where it lies."""
         raw = key.encode() if isinstance(key, str) else key
-        return self._producer.send(topic, value, raw, list(headers), partition)
+        return self._producer.send(topic, value, raw, list(headers), partition, timestamp_ms)
+
+    def flush(self) -> None:
+        """Wait until all that was sent is acknowledged."""
+        self._producer.flush(timeout=60)
 
     def publish_all(self, topic: str, records: Iterable[tuple[str | bytes | None, bytes | None, Headers]]) -> list[Any]:
         """Send (key, value, headers) one after the other and return where they lie when all are acknowledged."""
