@@ -4,7 +4,7 @@ VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help install demo test test-deploy lint format chaos bench bench-core docs clean
+.PHONY: help install demo test test-deploy lint format chaos fuzz soak bench bench-core docs clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,12 @@ format: install ## Mend the style
 
 chaos: install ## Kill, stop and pause workers and brokers at random, 100 times; SEED= and DISRUPTIONS= to choose
 	$(VENV)/bin/python -m tests.chaos --seed $(or $(SEED),1) --disruptions $(or $(DISRUPTIONS),100)
+
+fuzz: install ## Throw 21,000 mutated inputs at all that reads bytes from outside; SEED= and COUNT= (for each door) to choose
+	$(VENV)/bin/python -m tests.fuzz --seed $(or $(SEED),1) --count $(or $(COUNT),3000)
+
+soak: install ## Run at full load for MINUTES= (10) and see whether memory, threads and file handles stay flat
+	$(VENV)/bin/python -m tests.soak --minutes $(or $(MINUTES),10)
 
 bench: install ## Measure: frames, vectors, latency and memory; prints the tables of docs/performance.md
 	$(VENV)/bin/python -m tests.bench

@@ -93,6 +93,15 @@ def load(data: bytes) -> OutlierDetector:
     body = data[HEADER.size :]
     if zlib.crc32(body) != checksum:
         raise SnapshotError("snapshot is damaged: its checksum does not match")
+    try:
+        return _restore(body, length)
+    except SnapshotError:
+        raise
+    except Exception as error:  # the checksum was made for these bytes, but not by `dump`
+        raise SnapshotError(f"snapshot is damaged: {' '.join(repr(error).split())[:160]}") from error
+
+
+def _restore(body: bytes, length: int) -> OutlierDetector:
     table = json.loads(body[:length])
     arrays = _read(table["arrays"], memoryview(body)[length:])
     detector = OutlierDetector(**table["settings"])
@@ -109,6 +118,11 @@ def load(data: bytes) -> OutlierDetector:
         kmeans.buffer = [arrays["buffer"]]
     for name in CLUSTER_ARRAYS:
         setattr(kmeans, name, arrays[f"clusters.{name}"])
+    clusters = len(kmeans.ids)
+    if any(len(arrays[f"clusters.{name}"]) != clusters for name in CLUSTER_ARRAYS):
+        raise SnapshotError("snapshot is damaged: its clusters do not match")
+    if len(detector.groups) != clusters or not np.isin(detector.groups, np.arange(-1, clusters)).all():
+        raise SnapshotError("snapshot is damaged: its groups do not match its clusters")
     kmeans.points = kmeans.space.place(kmeans.means)
     if kmeans.is_warm:
         detector.quarantine = Quarantine(kmeans.space, detector.half_life_vectors)

@@ -22,6 +22,7 @@ from farpoint_models.card import shipped_model_folder
 
 PREFIX = "FARPOINT_"
 CONFIG_VARIABLE = "FARPOINT_CONFIG"
+_LONGEST_SHOWN = 200
 
 
 class _Group(BaseModel):
@@ -171,7 +172,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         first = error.errors()[0]
         name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         if first["type"] == "extra_forbidden":
-            raise SettingsError(f"{name}: there is no such setting") from None
+            raise SettingsError(f"{_printable(name)}: there is no such setting") from None
         shown = "" if "password" in name.lower() else f", not {first['input']!r}"
         raise SettingsError(f"{name}: {first['msg'].lower()}{shown}") from None
     except (ValueError, OSError) as error:  # TOML syntax, a group given as text, an unreadable file
@@ -186,7 +187,11 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
             continue
         group, _, name = variable.upper().removeprefix(PREFIX).partition("__")
         if group not in groups or name.lower() not in groups[group].model_fields:
-            raise SettingsError(f"{variable}: there is no such setting")
+            raise SettingsError(f"{_printable(variable)}: there is no such setting")
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() and len(name) < _LONGEST_SHOWN else ascii(name[:_LONGEST_SHOWN])
 
 
 def _groups() -> dict[str, type[_Group]]:

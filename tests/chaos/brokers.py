@@ -62,7 +62,11 @@ class Brokers:
 
     def send(self, index: int, name: signal.Signals) -> None:
         """Send a signal to a broker's Java."""
-        os.kill(int((self._nodes[index].path / "pid").read_text(encoding="ascii")), name)
+        os.kill(self.pid(index), name)
+
+    def pid(self, index: int) -> int:
+        """Return the process id of a broker's Java."""
+        return int((self._nodes[index].path / "pid").read_text(encoding="ascii"))
 
     def kill(self, index: int) -> None:
         """End a broker with SIGKILL."""
