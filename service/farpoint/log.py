@@ -1,7 +1,10 @@
 """Logging to stderr: readable on a terminal, one JSON object a line otherwise."""
 
 import logging
+import math
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -9,7 +12,46 @@ import structlog
 from farpoint.settings import LogSettings
 
 # Libraries whose ordinary chatter would drown ours; their warnings still show.
-_QUIET = ("aiokafka", "faust", "mode", "kafka", "aiohttp.access", "jgo", "urllib3", "asyncio")
+_QUIET = ("aiokafka", "faust", "mode", "kafka", "aiohttp.access", "jgo", "urllib3", "asyncio", "farpoint.faust_app")
+_REPEATED_SECONDS = 30.0
+# Faust's, at every first rebalance, about something that nobody needs.
+_NEVER = ("Missing sensor state",)
+
+
+class Repeats(logging.Filter):
+    """Lets a library's warning through once in 30 seconds, the next time with how often it came meanwhile.
+
+    While the broker is away its clients say so seventy times a second.
+
+    Parameters
+    ----------
+    clock
+        Seconds; replaced in tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether a line is to be shown."""
+        if not record.name.startswith(_QUIET):
+            return True
+        text = str(record.msg)
+        if any(never in text for never in _NEVER):
+            return False
+        # The line of code that says it: whatever the particulars, and no more of them than the libraries have.
+        what = (record.name, record.lineno)
+        now = self._clock()
+        last, more = self._said.get(what, (-math.inf, 0))
+        if now - last < _REPEATED_SECONDS:
+            self._said[what] = (last, more + 1)
+            return False
+        self._said[what] = (now, 0)
+        if more:
+            record.msg = f"{text} ({more} more of these)"
+        return True
 
 
 def configure_logging(settings: LogSettings) -> None:
@@ -45,10 +87,9 @@ def configure_logging(settings: LogSettings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
-    # It warns at every first rebalance about a sensor state that nobody needs.
-    logging.getLogger("faust.app.base").setLevel(logging.ERROR)

@@ -26,30 +26,24 @@ def mixture(count: int, seed: int = 0) -> np.ndarray:
     return centres[rng.integers(100, size=count)] + np.float32(0.5) * noise
 
 
-def ours(run: Bench) -> float:
+def payload(vectors: np.ndarray) -> bytes:
+    """Write a record of vectors, (N, 1280) float32."""
+    packed = {"dim": DIMENSION, "dtype": "float32", "data": vectors.tobytes()}
+    return msgspec.msgpack.encode({"model": "bench@1", "vectors": packed})
+
+
+def ours(run: Bench, **environment: str) -> float:
     """Return vectors per second of the worker, from the first decision to the last."""
     producer = run.producer()
     block = mixture(PER_RECORD * 100)
-    payloads = [
-        msgspec.msgpack.encode(
-            {
-                "model": "bench@1",
-                "vectors": {
-                    "dim": DIMENSION,
-                    "dtype": "float32",
-                    "data": block[start : start + PER_RECORD].tobytes(),
-                },
-            }
-        )
-        for start in range(0, len(block), PER_RECORD)
-    ]
+    payloads = [payload(block[start : start + PER_RECORD]) for start in range(0, len(block), PER_RECORD)]
     for number in range(RECORDS):
         producer.send(
             run.names.embeddings, key=b"shared", value=payloads[number % 100], headers=embeddings_headers("shared")
         )
     producer.flush()
     producer.close()
-    with run.worker("detect"):
+    with run.worker("detect", **environment):
         run.wait_for_records(run.names.assignments, RECORDS)
     times = sorted(record.timestamp / 1000 for record in run.records(run.names.assignments))
     skip = RECORDS // 10

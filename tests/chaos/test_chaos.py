@@ -6,7 +6,8 @@ import pytest
 
 from tests.chaos.run import run
 
-SEED = 11
+SEED = 942
+"""Its first ten disruptions are of nine kinds of the ten."""
 
 
 @pytest.mark.timeout(600)
@@ -15,6 +16,7 @@ def test_disruptions_change_nothing(tmp_path: Path) -> None:
     report = run(SEED, 10, tmp_path, brokers=3)
     assert report.problems == []
     assert report.disruptions.total() == 10
+    assert len(report.disruptions) == 9
     assert report.decided > 2000
     assert report.alerts > 10
     assert report.dead_letters > 10

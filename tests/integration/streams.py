@@ -82,7 +82,7 @@ class Publishing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._thread.join(timeout=120)
+        self._thread.join(timeout=300)
         if error is None and self._failed is not None:
             raise self._failed
 
@@ -93,7 +93,7 @@ class Publishing:
                 futures.append(self._topics.publish(self._topics.names.embeddings, value, detector))
                 time.sleep(self._pause)
             for future in futures:
-                future.get(60)
+                future.get(300)
         except BaseException as error:
             self._failed = error
 

@@ -11,6 +11,18 @@ from tests.integration.worker_process import Topics
 PAGE = Path(__file__).parents[2] / "docs/delivery.md"
 
 
+def test_what_the_page_says_a_test_holds() -> None:
+    """Every scenario of the page names tests, and they are there."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in (PAGE.parents[1] / "tests").rglob("test_*.py"))
+    table = PAGE.read_text(encoding="utf-8").partition("## When something dies")[2].partition("\n\nThe session")[0]
+    rows = [line.split("|")[1:-1] for line in table.strip().splitlines()[2:]]
+    assert len(rows) > 10
+    for what, *_, held_by in rows:
+        tests = re.findall(r"`(test_\w+)`", held_by)
+        assert tests, f"nothing holds: {what}"
+        assert [name for name in tests if f"def {name}(" not in sources] == []
+
+
 class _EnoughError(Exception):
     pass
 

@@ -170,7 +170,10 @@ class Topics:
             apply_topics(admin, table)
         finally:
             admin.close()
-        self._producer = kafka.KafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, max_request_size=10 * 2**20)
+        # Patient: some tests take the broker away for minutes.
+        self._producer = kafka.KafkaProducer(
+            bootstrap_servers=bootstrap, linger_ms=5, max_request_size=10 * 2**20, delivery_timeout_ms=300_000
+        )
         self._consumer = kafka.KafkaConsumer(
             bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
         )

@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 
-from farpoint.log import configure_logging
+from farpoint.log import Repeats, configure_logging
 from farpoint.settings import LogSettings
 
 
@@ -59,3 +59,27 @@ def test_console_lines_are_plain_text(capsys: pytest.CaptureFixture[str]) -> Non
     assert "batch_done" in err
     assert "frames=3" in err
     assert "\x1b" not in err
+
+
+def line(name: str, text: str, *args: object) -> logging.LogRecord:
+    """Return a warning as a library makes it."""
+    return logging.LogRecord(name, logging.WARNING, "client.py", 17, text, args, None)
+
+
+def test_what_a_library_repeats_is_said_now_and_then() -> None:
+    """The same warning comes once in 30 seconds, whatever its particulars, then with the number left out between."""
+    now = 1000.0
+    repeats = Repeats(lambda: now)
+    shown = [repeats.filter(line("aiokafka.client", "no node %s", number)) for number in range(100)]
+    assert shown == [True] + [False] * 99
+    assert repeats.filter(line("aiokafka.conn", "no node %s", 1))
+    now += 31
+    again = line("aiokafka.client", "no node %s", 7)
+    assert repeats.filter(again)
+    assert again.getMessage() == "no node 7 (99 more of these)"
+
+
+def test_what_we_say_is_always_shown() -> None:
+    """No line of our own is left out: each dead letter has one."""
+    repeats = Repeats(lambda: 0.0)
+    assert all(repeats.filter(line("farpoint.stage", "dead letter")) for _ in range(5))
