@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import kafka
 import pytest
+from kafka.errors import KafkaTimeoutError
 
 from farpoint import kafka_clients
 from farpoint.child_process import ChildProcess
@@ -174,12 +175,8 @@ class Topics:
         self._producer = kafka.KafkaProducer(
             bootstrap_servers=bootstrap, linger_ms=5, max_request_size=10 * 2**20, delivery_timeout_ms=300_000
         )
-        self._consumer = kafka.KafkaConsumer(
-            bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
-        )
-        self._parts = [kafka.TopicPartition(topic.name, number) for topic in table for number in range(8)]
-        self._consumer.assign(self._parts)
-        self._consumer.seek_to_beginning(*self._parts)
+        self._next = {kafka.TopicPartition(topic.name, number): 0 for topic in table for number in range(8)}
+        self._consumer = self._reader()
         self._records: dict[str, list[Any]] = defaultdict(list)
 
     def __enter__(self) -> Self:
@@ -223,17 +220,36 @@ class Topics:
         self._read()
         return self._records[topic]
 
+    def _reader(self) -> Any:
+        reader = kafka.KafkaConsumer(
+            bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+        )
+        reader.assign(list(self._next))
+        for part, offset in self._next.items():
+            reader.seek(part, offset)
+        return reader
+
     def _read(self) -> None:
-        ends = self._consumer.end_offsets(self._parts)
+        ends = self._ends(list(self._next))
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while any((self._consumer.position(part) or 0) < end for part, end in ends.items()):
+        while any(self._next[part] < end for part, end in ends.items()):
             assert time.monotonic() < deadline, "the broker has records that it does not hand out"
             for part, records in self._consumer.poll(timeout_ms=200).items():
                 self._records[part.topic] += records
+                self._next[part] = records[-1].offset + 1
+
+    def _ends(self, parts: list[Any]) -> dict[Any, int]:
+        try:
+            return dict(self._consumer.end_offsets(parts))
+        except KafkaTimeoutError:
+            # A client that has seen its brokers die and come back may go on asking one that no longer leads.
+            self._consumer.close()
+            self._consumer = self._reader()
+            return dict(self._consumer.end_offsets(parts))
 
     def committed(self, stage: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
         """Return the offsets that a stage's group has committed; -1 where none."""
-        parts = [part for part in self._parts if part.topic in set(topics)]
+        parts = [part for part in self._next if part.topic in set(topics)]
         group = f"{self.domain}-{stage}"
         reader = kafka.KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=group, enable_auto_commit=False)
         try:
@@ -244,8 +260,8 @@ class Topics:
 
     def ends(self, topics: Iterable[str]) -> dict[tuple[str, int], int]:
         """Return where the log of each partition ends."""
-        parts = [part for part in self._parts if part.topic in set(topics)]
-        return {(part.topic, part.partition): end for part, end in self._consumer.end_offsets(parts).items()}
+        parts = [part for part in self._next if part.topic in set(topics)]
+        return {(part.topic, part.partition): end for part, end in self._ends(parts).items()}
 
     # --- what the worker writes ---------------------------------------------------------------------------------------
 
