@@ -88,8 +88,12 @@ class Fleet:
                     worker.send(signal.SIGCONT)
 
     def stop_all(self) -> list[int]:
-        """Stop all that are left, in order; return the exit codes of all that were ever asked to stop."""
+        """Stop all that are left, in order; return the exit codes of all that were ever asked to stop.
+
+        Of those that had said something: Python itself takes a moment to start, and until then a signal is its end.
+        """
         self.resume(everybody=True)
         for worker in list(self.workers):
             self.stop(worker)
-        return [worker.wait(STOP_SECONDS) for worker in self._leaving]
+        codes = [(worker.wait(STOP_SECONDS), worker.log) for worker in self._leaving]
+        return [code for code, log in codes if log]

@@ -48,6 +48,8 @@ def worker(stages: tuple[str, ...], rebuild_state: bool) -> None:
     if rebuild_state and "detect" not in stages:
         raise click.UsageError("--rebuild-state is for the stage `detect`, which is not among --stages")
     settings = settings_and_log()
+    # Asked to stop before it has begun, there is nothing to finish. `run_worker` takes this over.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # Imported here: `--help` and a bad option answer without loading Faust.
     from farpoint.worker import run_worker
 

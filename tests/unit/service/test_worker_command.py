@@ -1,7 +1,8 @@
 """`farpoint worker`: what its exit code and its last line say about how the worker ended."""
 
+import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -13,8 +14,9 @@ Run = Callable[[list[str]], int]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Run the command line in this process and return its exit code."""
+    before = signal.getsignal(signal.SIGTERM)
 
     def run_command(arguments: list[str]) -> int:
         monkeypatch.setattr("sys.argv", ["farpoint", "worker", *arguments])
@@ -22,7 +24,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
             cli.main()
         return int(ended.value.code or 0)
 
-    return run_command
+    yield run_command
+    signal.signal(signal.SIGTERM, before)
 
 
 class FakeWorker:
@@ -55,6 +58,17 @@ def test_asked_to_stop(run: Run, monkeypatch: pytest.MonkeyPatch, asked_by: sign
     """SIGTERM is an order that was carried out; Ctrl-C is told apart."""
     fake(monkeypatch, asked_by)
     assert run([]) == code
+
+
+def test_asked_to_stop_before_it_has_begun(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM while libraries are still loading is carried out too: there is nothing to finish."""
+
+    async def told_while_starting(*arguments: object, **options: object) -> signal.Signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(worker, "run_worker", told_while_starting)
+    assert run([]) == 0
 
 
 @pytest.mark.parametrize(
