@@ -63,6 +63,7 @@ class DetectStage(Stage):
         self._dirty: set[tuple[int, str]] = set()
         self._unsaved = False
         self._checkpoint_due = self.clock()
+        self.metrics.false_alarm_rate.set(self.settings.detector.false_alarm_rate)
 
     @property
     def topics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -189,6 +190,7 @@ class DetectStage(Stage):
             metrics.vectors_assigned.inc(len(items))
             metrics.alerts.inc(len(decisions.alerts))
             metrics.frames_skipped.labels("redelivered").inc(decisions.skipped)
+            self._count_by_name(decisions, now)
             for event in decisions.cluster_events:
                 metrics.cluster_events.labels(event.type).inc()
             for item in items:
@@ -200,10 +202,23 @@ class DetectStage(Stage):
             ref = embeddings.ref
             metrics.decision_latency.labels(ref.topic).observe(max(0.0, now - ref.timestamp / 1000))
 
+    def _count_by_name(self, decisions: Decisions, now: float) -> None:
+        metrics = self.metrics
+        items, alerts = decisions.assignments.items, decisions.alerts
+        detector = metrics.detector_names.label(decisions.assignments.detector)
+        metrics.detector_vectors.labels(detector).inc(len(items))
+        metrics.detector_alerts.labels(detector).inc(len(alerts))
+        for source, count in metrics.source_names.count(item.source for item in items).items():
+            metrics.source_vectors.labels(source).inc(count)
+        for source, count in metrics.source_names.count(alert.source for alert in alerts).items():
+            metrics.source_alerts.labels(source).inc(count)
+            metrics.source_alert_timestamp.labels(source).set(now)
+
     def _show_detectors(self) -> None:
         # Called where nothing folds at the same time: it walks over what the fold changes.
         self.metrics.detectors.set(len(self._detectors))
         self.metrics.clusters.set(sum(detector.cluster_count for detector in self._detectors.values()))
         thresholds = [detector.threshold for detector in self._detectors.values() if detector.threshold is not None]
+        self.metrics.detectors_warming_up.set(len(self._detectors) - len(thresholds))
         if thresholds:
             self.metrics.threshold.set(max(thresholds))

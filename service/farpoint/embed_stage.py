@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,7 +165,8 @@ class EmbedStage(Stage):
         while True:
             records, flush = await self.take()
             batch = _Batch(records, flush, [], [], [])
-            with self.working("decode"), self.metrics.decode_seconds.time():
+            # A flush brings no records, and would count as decoded in no time.
+            with self.working("decode"), self.metrics.decode_seconds.time() if records else nullcontext():
                 results = await asyncio.gather(
                     *(loop.run_in_executor(self._decoders, self._decode, record) for record in records)
                 )

@@ -4,16 +4,23 @@ Base units, `_total` on counters, `_ratio` for 0..1, timestamps rather than ages
 value that is known beforehand, so that a rate exists before the first event.
 """
 
-from collections.abc import Iterable
+import math
+from collections import Counter as Counts
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.metrics import disable_created_metrics
+from prometheus_client.process_collector import ProcessCollector
 
+from farpoint.settings import MetricsSettings
 from farpoint.topics import TopicNames
 from farpoint_models.errors import InvalidReason
 
 SKIP_REASONS = ("redelivered",)
 CLUSTER_EVENT_TYPES = ("birth", "death", "merge", "split")
+OTHER = "other"
+"""The label value of all that is not on an allow-list."""
 
 _STEP_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -32,6 +39,8 @@ class Metrics:
         The topics, for the label values that are known beforehand.
     stages
         Which stages run here.
+    settings
+        Which detectors and sources are counted by name.
 
     Examples
     --------
@@ -41,8 +50,14 @@ class Metrics:
     64.0
     """
 
-    def __init__(self, names: TopicNames, stages: Iterable[str]) -> None:
+    def __init__(self, names: TopicNames, stages: Iterable[str], settings: MetricsSettings | None = None) -> None:
+        stages = tuple(stages)
+        settings = settings or MetricsSettings()
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # memory, CPU and start time, under the names of all Prometheus clients
+        self._lag_shown: set[tuple[str, int]] = set()
+        self.detector_names = AllowList(settings.detector_names)
+        self.source_names = AllowList(settings.source_names)
         self.records_received = Counter(
             "farpoint_records_received_total", "Records taken from Kafka", ["topic"], registry=registry
         )
@@ -97,24 +112,71 @@ class Metrics:
         )
         self.clusters = Gauge("farpoint_clusters", "Live clusters of all detectors here", registry=registry)
         self.detectors = Gauge("farpoint_detectors", "Detectors kept here", registry=registry)
+        self.detectors_warming_up = Gauge(
+            "farpoint_detectors_warming_up", "Detectors that have not seen enough to score yet", registry=registry
+        )
+        self.false_alarm_rate = Gauge(
+            "farpoint_false_alarm_rate_ratio",
+            "Share of normal vectors that may be flagged, as set",
+            registry=registry,
+        )
         self.cluster_events = Counter(
             "farpoint_cluster_events_total",
             "Births, deaths, merges and splits of clusters",
             ["type"],
             registry=registry,
         )
+        self.detector_vectors = Counter(
+            "farpoint_detector_vectors_assigned_total",
+            "Vectors whose decision was delivered, by detector; all that are not on the allow-list: other",
+            ["detector"],
+            registry=registry,
+        )
+        self.detector_alerts = Counter(
+            "farpoint_detector_outlier_alerts_total",
+            "Outlier alerts delivered, by detector; all that are not on the allow-list: other",
+            ["detector"],
+            registry=registry,
+        )
+        self.source_vectors = Counter(
+            "farpoint_source_vectors_assigned_total",
+            "Vectors whose decision was delivered, by source; all that are not on the allow-list: other",
+            ["source"],
+            registry=registry,
+        )
+        self.source_alerts = Counter(
+            "farpoint_source_outlier_alerts_total",
+            "Outlier alerts delivered, by source; all that are not on the allow-list: other",
+            ["source"],
+            registry=registry,
+        )
+        self.source_alert_timestamp = Gauge(
+            "farpoint_source_outlier_alert_timestamp_seconds",
+            "When the last outlier alert was delivered, by source; 0: none since the start",
+            ["source"],
+            registry=registry,
+        )
         self.consumer_lag = Gauge(
             "farpoint_consumer_lag_records",
-            "Records of a partition whose outputs are not delivered yet",
+            "Records of a partition whose outputs are not delivered yet; only of partitions that are read here now",
             ["topic", "partition"],
             registry=registry,
         )
+        self.queue = Gauge(
+            "farpoint_queue_records", "Records waiting inside the worker for a stage", ["stage"], registry=registry
+        )
+        self.rebalances = Counter(
+            "farpoint_rebalances_total", "Times that a stage was given partitions", ["stage"], registry=registry
+        )
+        self.kafka_up = Gauge("farpoint_kafka_up", "1 while Kafka answers, else 0", registry=registry)
         self.checkpoint_timestamp = Gauge(
             "farpoint_checkpoint_timestamp_seconds", "When the last checkpoint was delivered", registry=registry
         )
         self.record_processed_timestamp = Gauge(
             "farpoint_record_processed_timestamp_seconds", "When a record was last finished", registry=registry
         )
+        self.build = Info("farpoint_build", "What runs here", registry=registry)
+        self.build.info({"version": version("farpoint"), "stages": ",".join(stages)})
         # An info metric without a value would claim a model where none is loaded.
         registry_or_none = registry if "embed" in stages else None
         self.model = Info("farpoint_model", "The model that embeds", registry=registry_or_none)
@@ -123,7 +185,27 @@ class Metrics:
             "What really runs the model, and what was asked for",
             registry=registry_or_none,
         )
+        self.canary_similarity = Gauge(
+            "farpoint_canary_similarity_ratio",
+            "Cosine of the canary picture's embedding now to the one on the model's card; NaN: not known yet",
+            registry=registry_or_none,
+        )
+        self.canary_similarity.set(math.nan)  # 0 would say that the model computes something else
         self._export_zeros(names, stages)
+
+    def show_lag(self, topics: Iterable[str], lags: Mapping[tuple[str, int], int]) -> None:
+        """Show the lag of the partitions of `topics` that are read here now, and no longer that of any other.
+
+        A partition that was given away must not keep its last value: its new owner shows it, and a sum would count it
+        twice.
+        """
+        topics = set(topics)
+        for topic, partition in {at for at in self._lag_shown if at[0] in topics} - set(lags):
+            self.consumer_lag.remove(topic, str(partition))
+            self._lag_shown.discard((topic, partition))
+        for (topic, partition), lag in lags.items():
+            self.consumer_lag.labels(topic, partition).set(lag)
+            self._lag_shown.add((topic, partition))
 
     def _export_zeros(self, names: TopicNames, stages: Iterable[str]) -> None:
         inputs: list[str] = []
@@ -143,3 +225,40 @@ class Metrics:
             self.frames_skipped.labels(skip)
         for kind in CLUSTER_EVENT_TYPES:
             self.cluster_events.labels(kind)
+        for stage in stages:
+            self.rebalances.labels(stage)
+            self.queue.labels(stage)
+        for detector in self.detector_names.labels:
+            self.detector_vectors.labels(detector)
+            self.detector_alerts.labels(detector)
+        for source in self.source_names.labels:
+            self.source_vectors.labels(source)
+            self.source_alerts.labels(source)
+            self.source_alert_timestamp.labels(source)
+
+
+class AllowList:
+    """Label values that others choose, bounded: a name on the list is its own label, every other is `other`.
+
+    Examples
+    --------
+    >>> sources = AllowList(["cam-1", "cam-2"])
+    >>> sources.count(["cam-1", "cam-9", "cam-8", "cam-1"])
+    {'cam-1': 2, 'other': 2}
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+
+    @property
+    def labels(self) -> list[str]:
+        """Every label value there can be."""
+        return [*sorted(self._names - {OTHER}), OTHER]
+
+    def label(self, name: str) -> str:
+        """Return the label value that stands for a name."""
+        return name if name in self._names else OTHER
+
+    def count(self, names: Iterable[str]) -> dict[str, int]:
+        """Count names by label value."""
+        return dict(Counts(map(self.label, names)))

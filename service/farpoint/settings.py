@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,6 +23,8 @@ from farpoint_models.card import shipped_model_folder
 PREFIX = "FARPOINT_"
 CONFIG_VARIABLE = "FARPOINT_CONFIG"
 _LONGEST_SHOWN = 200
+MOST_NAMES = 100
+"""Longest allow-list of a metric's label values."""
 
 
 class _Group(BaseModel):
@@ -112,6 +114,36 @@ class HttpSettings(_Group):
     port: int = Field(8080, description="port to listen on; 0: any free one, logged", ge=0, le=65535)
 
 
+class MetricsSettings(_Group):
+    """What is counted by names that others choose. Each name is a time series more, so it takes an allow-list."""
+
+    detectors: str = Field(
+        "shared", description="detectors counted by name, comma separated; all others together are `other`"
+    )
+    sources: str = Field("", description="sources counted by name, comma separated; all others together are `other`")
+
+    @field_validator("detectors", "sources")
+    @classmethod
+    def _few(cls, names: str) -> str:
+        if len(_names(names)) > MOST_NAMES:
+            raise ValueError(f"at most {MOST_NAMES} names: each is a time series")
+        return names
+
+    @property
+    def detector_names(self) -> list[str]:
+        """The detectors, one by one."""
+        return _names(self.detectors)
+
+    @property
+    def source_names(self) -> list[str]:
+        """The sources, one by one."""
+        return _names(self.sources)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 class LogSettings(_Group):
     """What is logged to stderr, and how."""
 
@@ -135,6 +167,7 @@ class Settings(BaseSettings):
     detector: DetectorSettings = DetectorSettings()
     dead_letters: DeadLettersSettings = DeadLettersSettings()
     http: HttpSettings = HttpSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

@@ -62,6 +62,7 @@ class Stage(ABC):
         self._working_since: dict[str, float] = {}
         self._bad_records = BadRecords(settings.dead_letters)
         self._waiting: asyncio.Queue[IncomingRecord | Flush] = asyncio.Queue(maxsize=self.max_records * 2)
+        metrics.queue.labels(self.name).set_function(self._waiting.qsize)
         # First come, first served, which a full queue alone does not promise: a flush must not overtake a record.
         self._entrance = asyncio.Lock()
 
@@ -75,6 +76,8 @@ class Stage(ABC):
     async def put(self, record: IncomingRecord) -> None:
         """Take a record in; waits while the stage has enough to do."""
         self.metrics.records_received.labels(record.ref.topic).inc()
+        # Until its first output is delivered, a partition stands where its first record is.
+        self.delivered.setdefault((record.ref.topic, record.ref.partition), record.ref.offset)
         async with self._entrance:
             await self._waiting.put(record)
 
@@ -172,3 +175,4 @@ class Stage(ABC):
         """Forget how far partitions are that were taken away."""
         self.delivered.clear()
         self.done.clear()
+        self.metrics.show_lag(self.topics, {})

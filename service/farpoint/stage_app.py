@@ -182,6 +182,7 @@ class StageApp:
             self._failure.put_nowait(error)
             return
         self.assigned.set()
+        self.stage.metrics.rebalances.labels(self.stage.name).inc()
         _log.info("partitions assigned", group=self.group, partitions=len(assigned))
 
 

@@ -98,7 +98,7 @@ class Worker:
     @classmethod
     async def build(cls, settings: Settings, stages: Sequence[str], *, rebuild: bool) -> "Worker":
         """Load the model, warm it up and build the stages; nothing is consumed yet."""
-        metrics = Metrics(TopicNames(settings.topics.domain), stages)
+        metrics = Metrics(TopicNames(settings.topics.domain), stages, settings.metrics)
         limit_cv2_threads()
         # A batch is too small to share: with the other cores busy, BLAS threads wait for each other, 20 times longer
         # than one of them alone takes.
@@ -154,22 +154,25 @@ class Worker:
 
     async def _watch_lag(self) -> None:
         while True:
-            answered = True
-            for app in self._apps:
-                if not app.assigned.is_set():
-                    continue
-                try:
-                    async with asyncio.timeout(LAG_TIMEOUT_SECONDS):
-                        lags = await app.lag()
-                except (TimeoutError, KafkaError):
-                    answered = False
-                    continue
-                for (topic, partition), lag in lags.items():
-                    self._metrics.consumer_lag.labels(topic, partition).set(lag)
+            answered = all([await self._show_lag(app) for app in self._apps])
+            self._metrics.kafka_up.set(answered)
             if answered != self._kafka_answers:
                 self._kafka_answers = answered
                 _log.warning("Kafka answers again" if answered else "Kafka does not answer: waiting for it")
             await asyncio.sleep(LAG_SECONDS)
+
+    async def _show_lag(self, app: StageApp) -> bool:
+        # A lag that is not known, between two assignments or without Kafka, is not shown: the last one would be a lie.
+        answered, lags = self._kafka_answers, {}
+        if app.assigned.is_set():
+            try:
+                async with asyncio.timeout(LAG_TIMEOUT_SECONDS):
+                    lags = await app.lag()
+                answered = True
+            except (TimeoutError, KafkaError):
+                answered = False
+        self._metrics.show_lag(app.stage.topics, lags if app.assigned.is_set() else {})
+        return answered
 
     def _live(self) -> list[Check]:
         # That this answers shows that the loop turns; whether the work does, the stages' steps say.

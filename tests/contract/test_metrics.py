@@ -1,9 +1,15 @@
 """The metrics as the contract lists them: names, types and labels; dashboards and alert rules stand on them."""
 
 import re
+from pathlib import Path
+
+from prometheus_client import Metric
 
 from farpoint.metrics import Metrics
+from farpoint.metrics_doc import exported_metrics, exported_name, metrics_markdown
 from farpoint.topics import TopicNames
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 # Name, type, labels. Buckets and `_total` are the exposition's.
 CONTRACT = {
@@ -40,20 +46,36 @@ def filled() -> Metrics:
     return metrics
 
 
+def ours() -> list[Metric]:
+    """Return the families of `/metrics` that are Farpoint's own."""
+    return [family for family in filled().registry.collect() if not family.name.startswith("process_")]
+
+
 def test_names_types_and_labels() -> None:
-    """What `/metrics` shows is what the contract lists, no more and no less."""
+    """Everything that the contract lists is there, as it says."""
     found = set()
-    for family in filled().registry.collect():
-        labels = {name: None for sample in family.samples for name in sample.labels if name != "le"}
-        found.add((family.name, family.type, tuple(labels)))
-    assert {(name, kind, frozenset(labels)) for name, kind, labels in found} == {
-        (name, kind, frozenset(labels)) for name, kind, labels in CONTRACT
+    for family in ours():
+        labels = {name for sample in family.samples for name in sample.labels if name != "le"}
+        found.add((family.name, family.type, frozenset(labels)))
+    assert {(name, kind, frozenset(labels)) for name, kind, labels in CONTRACT} <= found
+
+
+def test_the_page_is_not_stale() -> None:
+    """The committed page, with every name, type, label, bucket and help text, is what the metrics say now."""
+    assert PAGE.read_text(encoding="utf-8") == metrics_markdown()
+
+
+def test_the_page_is_complete() -> None:
+    """Each family that a worker exposes has its row, and no other."""
+    suffix = {"counter": "_total", "info": "_info"}
+    assert {exported_name(metric) for metric in exported_metrics()} == {
+        family.name + suffix.get(family.type, "") for family in ours()
     }
 
 
 def test_the_conventions_are_kept() -> None:
     """Base units, counters with `_total`, ratios called so, a help text each, no `_created` series."""
-    for family in filled().registry.collect():
+    for family in ours():
         assert re.fullmatch(r"farpoint_[a-z]+(_[a-z]+)*", family.name)
         assert len(family.documentation) > 10
         assert not family.documentation.endswith(".")

@@ -64,7 +64,8 @@ class NotedDelivery:
 
 def parts(clock: FakeClock | None = None, **settings: Any) -> tuple[Settings, NotedDelivery, Metrics, FakeClock]:
     """Return what every stage is made of."""
-    return Settings(**settings), NotedDelivery(), Metrics(NAMES, ["embed", "detect"]), clock or FakeClock()
+    chosen = Settings(**settings)
+    return chosen, NotedDelivery(), Metrics(NAMES, ["embed", "detect"], chosen.metrics), clock or FakeClock()
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -60,6 +60,28 @@ async def test_one_record_of_decisions_for_one_of_vectors() -> None:
         assert delivery.to(NAMES.cluster_events)
 
 
+async def test_decisions_are_counted_by_the_names_on_the_lists() -> None:
+    """Listed detectors and sources have counts of their own, the others one together; the total is what it was."""
+    async with running(metrics={"detectors": "d", "sources": "cam-9"}) as (stage, _, clock):
+        for offset in range(6):
+            await stage.put(vectors(offset))
+        await stage.put(vectors(6, key=b"e"))
+        await stage.put(record(NAMES.embeddings, 7, as_json(outlier(), [{"id": "odd", "source": "cam-9"}])))
+        await asyncio.wait_for(stage.flush(), 30)
+        value = stage.metrics.registry.get_sample_value
+        assert value("farpoint_detector_vectors_assigned_total", {"detector": "d"}) == 121
+        assert value("farpoint_detector_vectors_assigned_total", {"detector": "other"}) == 20
+        assert value("farpoint_source_vectors_assigned_total", {"source": "cam-9"}) == 1
+        assert value("farpoint_source_vectors_assigned_total", {"source": "other"}) == 140
+        assert value("farpoint_vectors_assigned_total") == 141
+        assert value("farpoint_detector_outlier_alerts_total", {"detector": "d"}) == 1
+        assert value("farpoint_source_outlier_alerts_total", {"source": "cam-9"}) == 1
+        assert value("farpoint_source_outlier_alert_timestamp_seconds", {"source": "cam-9"}) == clock.now
+        assert value("farpoint_source_outlier_alert_timestamp_seconds", {"source": "other"}) == 0
+        assert value("farpoint_detectors_warming_up") == 1  # e
+        assert value("farpoint_false_alarm_rate_ratio") == 0.001
+
+
 async def test_outputs_then_checkpoint_then_done() -> None:
     """Of what is done the outputs were delivered, and after them a checkpoint that covers it."""
     async with running() as (stage, delivery, clock):

@@ -1,9 +1,12 @@
 """The container of the metrics: zeros before the first event, and no series about what does not run here."""
 
+import math
+
 import pytest
 from tests.unit.service.stage_kit import NAMES
 
 from farpoint.metrics import CLUSTER_EVENT_TYPES, SKIP_REASONS, Metrics
+from farpoint.settings import MetricsSettings
 from farpoint_models.errors import InvalidReason
 
 
@@ -35,3 +38,46 @@ def test_two_workers_in_one_process_do_not_share() -> None:
     one, other = Metrics(NAMES, ["detect"]), Metrics(NAMES, ["detect"])
     one.alerts.inc()
     assert other.registry.get_sample_value("farpoint_outlier_alerts_total") == 0
+
+
+def test_a_partition_given_away_shows_no_lag() -> None:
+    """Only the partitions named last have a lag; those of other topics are left alone."""
+    metrics = Metrics(NAMES, ["embed", "detect"])
+
+    def lag(topic: str, partition: int) -> float | None:
+        at = {"topic": topic, "partition": str(partition)}
+        return metrics.registry.get_sample_value("farpoint_consumer_lag_records", at)
+
+    metrics.show_lag([NAMES.embeddings], {(NAMES.embeddings, 0): 7})
+    metrics.show_lag(NAMES.media, {(NAMES.frames, 0): 1, (NAMES.frames, 1): 2})
+    metrics.show_lag(NAMES.media, {(NAMES.frames, 1): 3, (NAMES.images, 0): 0})
+    assert (lag(NAMES.frames, 0), lag(NAMES.frames, 1), lag(NAMES.images, 0)) == (None, 3, 0)
+    metrics.show_lag(NAMES.media, {})
+    assert (lag(NAMES.frames, 1), lag(NAMES.images, 0)) == (None, None)
+    assert lag(NAMES.embeddings, 0) == 7
+
+
+def test_names_from_outside_are_bounded() -> None:
+    """Only what is on the allow-list is a label value; the rest is counted together, and zeros are there for both."""
+    metrics = Metrics(NAMES, ["detect"], MetricsSettings(sources="cam-1, cam-2"))
+    assert metrics.source_names.labels == ["cam-1", "cam-2", "other"]
+    assert metrics.source_names.count(["cam-1", "evil", "cam-1", "other"]) == {"cam-1": 2, "other": 2}
+    value = metrics.registry.get_sample_value
+    assert value("farpoint_source_outlier_alerts_total", {"source": "cam-2"}) == 0
+    assert value("farpoint_source_outlier_alerts_total", {"source": "other"}) == 0
+    assert value("farpoint_detector_outlier_alerts_total", {"detector": "shared"}) == 0
+    assert value("farpoint_detector_outlier_alerts_total", {"detector": "other"}) == 0
+
+
+def test_a_canary_that_was_not_looked_at_is_no_drift() -> None:
+    """Before the first look the similarity is not a number, which no comparison of a rule takes for a low one."""
+    value = Metrics(NAMES, ["embed"]).registry.get_sample_value("farpoint_canary_similarity_ratio")
+    assert value is not None
+    assert math.isnan(value)
+
+
+def test_memory_and_start_time_are_exported() -> None:
+    """The process's own metrics are there under the names of all Prometheus clients."""
+    value = Metrics(NAMES, ["embed"]).registry.get_sample_value
+    assert (value("process_resident_memory_bytes") or 0) > 2**20
+    assert value("process_start_time_seconds")

@@ -124,3 +124,13 @@ def test_the_table_has_every_setting_once() -> None:
     members = [(group, name) for group, values in effective_settings(load_settings()).items() for name in values]
     assert [variable for variable, _, _ in rows] == [f"FARPOINT_{group}__{name}".upper() for group, name in members]
     assert all(meaning for _, _, meaning in rows)
+
+
+def test_allow_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are split at commas, and a list so long that Prometheus would suffer is refused."""
+    monkeypatch.setenv("FARPOINT_METRICS__SOURCES", "cam-1, cam-2,,")
+    assert load_settings().metrics.source_names == ["cam-1", "cam-2"]
+    assert load_settings().metrics.detector_names == ["shared"]
+    monkeypatch.setenv("FARPOINT_METRICS__SOURCES", ",".join(f"cam-{number}" for number in range(101)))
+    with pytest.raises(SettingsError, match=r"FARPOINT_METRICS__SOURCES.*at most 100 names"):
+        load_settings()

@@ -125,3 +125,37 @@ def test_being_stuck_is_measured_by_step() -> None:
     with stage.working("one"), stage.working("two"):
         assert stage.stuck_for() > 0
     assert stage.stuck_for() == 0
+
+
+async def test_a_partition_stands_where_its_first_record_is() -> None:
+    """Until its first output is delivered nothing of what was taken in counts as delivered."""
+    stage, _ = plain_stage()
+    await stage.put(record(TOPIC, 41, b""))
+    await stage.put(record(TOPIC, 42, b""))
+    assert stage.delivered == {(TOPIC, 0): 41}
+    stage.mark_delivered({(TOPIC, 0): 42})
+    await stage.put(record(TOPIC, 43, b""))
+    assert stage.delivered == {(TOPIC, 0): 42}
+
+
+async def test_what_waits_is_shown() -> None:
+    """The queue's gauge counts the records that no batch has taken yet."""
+    stage, _ = plain_stage()
+    stage.max_wait_seconds = 0.01
+    for offset in range(5):
+        await stage.put(record(TOPIC, offset, b""))
+    value = stage.metrics.registry.get_sample_value
+    assert value("farpoint_queue_records", {"stage": "plain"}) == 5
+    await stage.take()
+    assert value("farpoint_queue_records", {"stage": "plain"}) == 1
+
+
+def test_positions_forgotten_are_lag_forgotten() -> None:
+    """With the partitions their lag goes, at once."""
+    stage, _ = plain_stage()
+    stage.metrics.show_lag([TOPIC], {(TOPIC, 0): 3})
+    stage.forget_positions()
+    assert (
+        stage.metrics.registry.get_sample_value("farpoint_consumer_lag_records", {"topic": TOPIC, "partition": "0"})
+        is None
+    )

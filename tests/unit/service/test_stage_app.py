@@ -10,6 +10,7 @@ import pytest
 from kafka import TopicPartition
 from tests.unit.service.stage_kit import NAMES
 
+from farpoint.metrics import Metrics
 from farpoint.settings import Settings
 from farpoint.stage_app import StageApp
 
@@ -17,10 +18,14 @@ from farpoint.stage_app import StageApp
 class NotingStage:
     """Notes what it is given and asked, in order."""
 
+    name = "detect"
+
     def __init__(self) -> None:
         self.seen: list[Any] = []
         self.restoring = asyncio.Event()
         self.done: dict[tuple[str, int], int] = {}
+        self.delivered: dict[tuple[str, int], int] = {}
+        self.metrics = Metrics(NAMES, ["detect"])
 
     async def put(self, record: Any) -> None:
         """Note a record."""
@@ -117,3 +122,36 @@ async def test_revoked_partitions_are_finished_first(app: StageApp) -> None:
     await app._on_revoked(app.faust, {TP})
     assert stage.seen == ["restoring", "restored", "flush", "forgot"]
     assert not app.assigned.is_set()
+
+
+class NotingConsumer:
+    """Knows where logs end and where it reads, as Faust's consumer does."""
+
+    def assignment(self) -> set[TopicPartition]:
+        """Return two partitions."""
+        return {TP, TopicPartition(NAMES.embeddings, 1)}
+
+    async def highwaters(self, *partitions: TopicPartition) -> dict[TopicPartition, int]:
+        """Return where their logs end."""
+        return {partition: 100 + partition.partition for partition in partitions}
+
+    async def position(self, partition: TopicPartition) -> int:
+        """Return what is read next."""
+        del partition
+        return 90
+
+
+async def test_lag_counts_what_is_not_delivered(app: StageApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read but not delivered is lag; a partition of which nothing came counts from where it is read."""
+    monkeypatch.setattr(app.faust, "_consumer", NotingConsumer())
+    stage_of(app).delivered[NAMES.embeddings, 0] = 60
+    assert await app.lag() == {(NAMES.embeddings, 0): 40, (NAMES.embeddings, 1): 11}
+
+
+async def test_assignments_are_counted(app: StageApp) -> None:
+    """Each time that partitions were given is one rebalance."""
+    stage = stage_of(app)
+    stage.restoring.set()
+    for _ in range(2):
+        await app._on_assigned(app.faust, {TP})
+    assert stage.metrics.registry.get_sample_value("farpoint_rebalances_total", {"stage": "detect"}) == 2
