@@ -1,0 +1,62 @@
+"""Queries, with the selectors that every one of them has: the chosen jobs and instances."""
+
+from dataclasses import dataclass
+
+RATE = "$__rate_interval"
+# Bars and heat maps count what fell into each step, once: windows that overlap would count it again.
+STEP = "$__interval"
+
+
+@dataclass(frozen=True)
+class Query:
+    """A PromQL expression and how its series are called."""
+
+    expr: str
+    legend: str = ""
+
+
+def metric(name: str, **matchers: str) -> str:
+    """Select a metric's series; a matcher that begins with `~` or `!` says its own operator.
+
+    Examples
+    --------
+    >>> metric("farpoint_clusters")
+    'farpoint_clusters{job=~"$job", instance=~"$instance"}'
+    >>> metric("up", topic="~.+[.]dlq")
+    'up{job=~"$job", instance=~"$instance", topic=~".+[.]dlq"}'
+    """
+    selectors = ['job=~"$job"', 'instance=~"$instance"']
+    for label, value in matchers.items():
+        operator, text = (f"={value[0]}", value[1:]) if value.startswith("~") else ("=", value)
+        operator, text = ("!=", value[1:]) if value.startswith("!") else (operator, text)
+        selectors.append(f'{label}{operator}"{text}"')
+    return f"{name}{{{', '.join(selectors)}}}"
+
+
+def per_second(name: str, *by: str, **matchers: str) -> str:
+    """Write the rate of a counter, summed over all but the labels `by`."""
+    return f"{_sum(by)} (rate({metric(name, **matchers)}[{RATE}]))"
+
+
+def in_step(name: str, *by: str, **matchers: str) -> str:
+    """Write how much a counter grew in each step."""
+    return f"{_sum(by)} (increase({metric(name, **matchers)}[{STEP}]))"
+
+
+def quantile(share: float, histogram: str, *by: str, **matchers: str) -> str:
+    """Write a quantile of a histogram."""
+    return f"histogram_quantile({share:g}, {per_second(f'{histogram}_bucket', *by, 'le', **matchers)})"
+
+
+def mean(histogram: str) -> str:
+    """Write the mean of a histogram, where it counted anything."""
+    return f"{per_second(f'{histogram}_sum')} / ({per_second(f'{histogram}_count')} > 0)"
+
+
+def quantiles(histogram: str, *shares: float) -> list[Query]:
+    """Write several quantiles, each called by its share: p50, p99.9."""
+    return [Query(quantile(share, histogram), f"p{share * 100:g}") for share in shares]
+
+
+def _sum(by: tuple[str, ...]) -> str:
+    return f"sum by ({', '.join(by)})" if by else "sum"
