@@ -4,7 +4,7 @@ VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help install demo test test-deploy lint format chaos fuzz soak bench bench-core docs clean
+.PHONY: help install demo test test-deploy boards-preview lint format chaos fuzz soak bench bench-core docs clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: $(VENV)/.installed-train ## Run the whole test suite, against a real Kafka
 test-deploy: install ## Run the tests that need programs of the system, such as promtool
 	$(PYTEST) tests/deploy
 
+boards-preview: install ## Draw Grafana's boards, of a worker under load, into build/boards; needs Prometheus and Alertmanager
+	PYTHONPATH=.:deploy/grafana $(VENV)/bin/python -m tests.deploy.preview
+
 lint: install ## Check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -57,9 +60,11 @@ bench: install ## Measure: frames, vectors, latency and memory; prints the table
 bench-core: install ## Measure the numerical core; DATA=folder with ADBench's .npz files adds those
 	$(VENV)/bin/python -m tests.bench.core $(DATA)
 
-docs: install ## Generate what is generated: schemas, the settings page
+docs: install ## Generate what is generated: schemas, the settings and metrics pages, Grafana's boards
 	$(VENV)/bin/python -m farpoint.schemas
 	$(VENV)/bin/farpoint settings --markdown > docs/settings.md
+	$(VENV)/bin/python -m farpoint.metrics_doc > docs/metrics.md
+	PYTHONPATH=deploy/grafana $(VENV)/bin/python -m boards
 
 clean: ## Remove the environment and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

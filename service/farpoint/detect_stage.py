@@ -63,7 +63,6 @@ class DetectStage(Stage):
         self._dirty: set[tuple[int, str]] = set()
         self._unsaved = False
         self._checkpoint_due = self.clock()
-        self.metrics.false_alarm_rate.set(self.settings.detector.false_alarm_rate)
 
     @property
     def topics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -219,6 +218,9 @@ class DetectStage(Stage):
         self.metrics.detectors.set(len(self._detectors))
         self.metrics.clusters.set(sum(detector.cluster_count for detector in self._detectors.values()))
         thresholds = [detector.threshold for detector in self._detectors.values() if detector.threshold is not None]
+        # A detector keeps the rate that it was founded with; the first will have the one that is set now.
+        rates = [detector.detector.false_alarm_rate for detector in self._detectors.values()]
+        self.metrics.false_alarm_rate.set(max(rates, default=self.settings.detector.false_alarm_rate))
         self.metrics.detectors_warming_up.set(len(self._detectors) - len(thresholds))
         if thresholds:
             self.metrics.threshold.set(max(thresholds))

@@ -146,7 +146,7 @@ class Metrics:
         )
         self.false_alarm_rate = Gauge(
             "farpoint_false_alarm_rate_ratio",
-            "Share of normal vectors that may be flagged, as set",
+            "Share of normal vectors that may be flagged, as the detectors were founded with; the highest of all",
             registry=registry,
         )
         self.cluster_events = Counter(

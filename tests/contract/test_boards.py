@@ -156,7 +156,7 @@ def test_target_job_and_instance_rules(board: Board) -> None:
 def test_target_rate_interval_rule(board: Board) -> None:
     """Rates go by $__rate_interval, so that a window always holds scrapes enough."""
     for title, expression in expressions(board):
-        for function, window in re.findall(r"(rate|irate|increase)\([^\[]+\[([^\]]+)\]", expression):
+        for function, window in re.findall(r"\b(i?rate|increase)\(.*?\[([$\w]+)\]", expression):
             expected = {"$__interval", "$__range"} if function == "increase" else {"$__rate_interval", "1h"}
             assert window in expected, (title, expression)
 
