@@ -140,7 +140,7 @@ class Observed:
     @property
     def queries(self) -> PanelQueries:
         """What panels ask, of the last two minutes."""
-        return PanelQueries(self.prometheus, SECONDS, step=2.0, rate_interval=10.0)
+        return PanelQueries(self.prometheus, SECONDS, step=5.0, rate_interval=6.0)
 
     def get(self, path: str) -> Any:
         """Ask Prometheus."""

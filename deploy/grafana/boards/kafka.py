@@ -38,7 +38,7 @@ def _lag() -> list[Panel]:
         rows(
             "Lag now",
             "By partition and the worker that reads it.",
-            [Query(f"max by (topic, partition, instance) ({lag})")],
+            [Query(f"sort_desc(max by (topic, partition, instance) ({lag}))")],
             [("lag", "short")],
             labels={"topic": "topic", "partition": "partition", "instance": "worker"},
             runbook="lag",

@@ -126,7 +126,7 @@ def _strange() -> list[Panel]:
             "Outlier scores",
             "How many vectors had which score. 0.5 is one normal vector in ten, 0.75 one in a thousand.",
             Query(in_step("farpoint_outlier_score_ratio_bucket", "le"), "{{le}}"),
-            unit="percentunit",
+            unit="short",
         ),
         graph(
             "Score and threshold",
@@ -135,7 +135,7 @@ def _strange() -> list[Panel]:
                 Query(f"max({metric('farpoint_outlier_threshold_ratio')} > 0)", "threshold"),
                 *quantiles("farpoint_outlier_score_ratio", 0.5, 0.99),
             ],
-            unit="percentunit",
+            unit="short",
             span=12,
             most=1,
         ),

@@ -39,7 +39,7 @@ from boards.promql import Query
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEIGHT = 8
-# So that a window of one step holds several scrapes.
+# Bars and heat maps say how many in each step; of a minute or more, so that a step holds several scrapes.
 LEAST_STEP = "1m"
 _REFS = "ABCDEF"
 

@@ -25,6 +25,7 @@ FOLDER = Path(__file__).parents[1] / "dashboards"
 _UNITS = 24
 _PICTURE_WIDTH = 24.0
 _ROW_HEIGHT = 0.42
+_MOST_NAMED = 10
 
 Panel = dict[str, Any]
 
@@ -62,7 +63,7 @@ class PanelQueries:
         self._step = step
         self._variables = {
             "__rate_interval": f"{round(rate_interval)}s",
-            "__interval": f"{round(step)}s",
+            "__interval_ms": f"{step * 1000:.0f}",
             "__range": f"{round(seconds)}s",
             "job": job,
             "instance": ".+",
@@ -141,9 +142,10 @@ def _timeseries(axes: Axes, panel: Panel, queries: PanelQueries) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} s")
     axes.tick_params(labelsize=7)
     axes.yaxis.set_major_formatter(lambda value, _: _shown(value, _unit(panel)))
+    axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    if found:
+    if 0 < len(found) <= _MOST_NAMED:
         axes.legend(fontsize=6, loc="upper left", ncols=2)
 
 
@@ -243,7 +245,8 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=Path("build/boards"), help="default: %(default)s")
     options = parser.parse_args()
     seconds = options.minutes * 60
-    queries = PanelQueries(options.prometheus, seconds, step=max(15.0, seconds / 120), rate_interval=60.0)
+    step = max(60.0, seconds / 120)
+    queries = PanelQueries(options.prometheus, seconds, step, rate_interval=step + 15.0)
     for file in draw_all(queries, options.folder):
         print(file)  # noqa: T201 -- what it was asked for
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 RATE = "$__rate_interval"
-# Bars and heat maps count what fell into each step, once: windows that overlap would count it again.
-STEP = "$__interval"
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,12 @@ def per_second(name: str, *by: str, **matchers: str) -> str:
 
 
 def in_step(name: str, *by: str, **matchers: str) -> str:
-    """Write how much a counter grew in each step."""
-    return f"{_sum(by)} (increase({metric(name, **matchers)}[{STEP}]))"
+    """Write how much a counter grew in each step.
+
+    Grafana's rate interval is a step and a scrape long, so that its samples span just the step and each event counts
+    once; the increase over a window of one step would miss what falls between two windows.
+    """
+    return f"{per_second(name, *by, **matchers)} * $__interval_ms / 1000"
 
 
 def quantile(share: float, histogram: str, *by: str, **matchers: str) -> str:
