@@ -217,7 +217,7 @@ def observed(bootstrap: str, folder: Path) -> Iterator[Observed]:
         yield Observed(folder, topics, stack)
 
 
-def wait_until_filled(seen: Observed, seconds: float = 45.0) -> None:
+def wait_until_filled(seen: Observed, seconds: float = 35.0) -> None:
     """Wait until the load has gone on for so long, alerts and dead letters among it."""
     began = time.monotonic()
     wait_for(lambda: "farpoint_outlier_alerts_total 0.0" not in seen.worker.get("/metrics")[2], "an alert")
