@@ -14,7 +14,7 @@ class Query:
 
 
 def metric(name: str, **matchers: str) -> str:
-    """Select a metric's series; a matcher that begins with `~` or `!` says its own operator.
+    """Select a metric's series; a matcher that begins with `~` is a regular expression.
 
     Examples
     --------
@@ -25,9 +25,7 @@ def metric(name: str, **matchers: str) -> str:
     """
     selectors = ['job=~"$job"', 'instance=~"$instance"']
     for label, value in matchers.items():
-        operator, text = (f"={value[0]}", value[1:]) if value.startswith("~") else ("=", value)
-        operator, text = ("!=", value[1:]) if value.startswith("!") else (operator, text)
-        selectors.append(f'{label}{operator}"{text}"')
+        selectors.append(f'{label}=~"{value[1:]}"' if value.startswith("~") else f'{label}="{value}"')
     return f"{name}{{{', '.join(selectors)}}}"
 
 
