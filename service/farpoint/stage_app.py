@@ -145,7 +145,9 @@ class StageApp:
             if position is None:  # nothing since the start: Kafka knows from where we read
                 position = await consumer.position(tp)
             lag[at] = max(0, (end or 0) - (position or 0))
-        return lag
+        # While we asked, partitions may have been given to others.
+        still = {(tp.topic, tp.partition) for tp in consumer.assignment()}
+        return {at: records for at, records in lag.items() if at in still}
 
     async def _watch(self) -> None:
         await self.faust.wait(asyncio.Event().wait())  # returns when Faust stops or crashes

@@ -125,14 +125,20 @@ async def test_revoked_partitions_are_finished_first(app: StageApp) -> None:
 
 
 class NotingConsumer:
-    """Knows where logs end and where it reads, as Faust's consumer does."""
+    """Knows where logs end and where it reads, as Faust's consumer does; may lose its second partition meanwhile."""
+
+    def __init__(self, *, loses_one: bool = False) -> None:
+        self._partitions = [TP, TopicPartition(NAMES.embeddings, 1)]
+        self._loses_one = loses_one
 
     def assignment(self) -> set[TopicPartition]:
-        """Return two partitions."""
-        return {TP, TopicPartition(NAMES.embeddings, 1)}
+        """Return what it reads now."""
+        return set(self._partitions)
 
     async def highwaters(self, *partitions: TopicPartition) -> dict[TopicPartition, int]:
         """Return where their logs end."""
+        if self._loses_one:
+            self._partitions.pop()
         return {partition: 100 + partition.partition for partition in partitions}
 
     async def position(self, partition: TopicPartition) -> int:
@@ -146,6 +152,12 @@ async def test_lag_counts_what_is_not_delivered(app: StageApp, monkeypatch: pyte
     monkeypatch.setattr(app.faust, "_consumer", NotingConsumer())
     stage_of(app).delivered[NAMES.embeddings, 0] = 60
     assert await app.lag() == {(NAMES.embeddings, 0): 40, (NAMES.embeddings, 1): 11}
+
+
+async def test_a_partition_that_moves_meanwhile_has_no_lag_here(app: StageApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given to another worker while Kafka was asked is that worker's to show."""
+    monkeypatch.setattr(app.faust, "_consumer", NotingConsumer(loses_one=True))
+    assert set(await app.lag()) == {(NAMES.embeddings, 0)}
 
 
 async def test_assignments_are_counted(app: StageApp) -> None:
