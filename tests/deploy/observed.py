@@ -175,7 +175,7 @@ class Observed:
             rules = yaml.safe_load(file.read_text(encoding="utf-8"))
             for rule in (rule for group in rules["groups"] for rule in group["rules"]):
                 if "for" in rule:
-                    rule["for"] = "2s"
+                    rule["for"] = "10s"
             file.write_text(yaml.safe_dump(rules), encoding="utf-8")
         for name, target in (("farpoint", self._worker_port), ("alertmanager", alertmanager_port)):
             targets = [{"targets": [f"127.0.0.1:{target}"]}]

@@ -13,8 +13,10 @@ from tests.integration.worker_process import wait_for
 from boards.preview import FOLDER, data_panels, draw_all
 
 BOARDS = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.json"))}
+# Strict: when somebody sets the gauge, this mark has to go.
+UNSET = pytest.mark.xfail(strict=True, reason="nobody sets farpoint_canary_similarity_ratio yet")
 PANELS = [
-    pytest.param(panel, id=f"{name}: {panel['title']}")
+    pytest.param(panel, id=f"{name}: {panel['title']}", marks=[UNSET] if panel["title"] == "Canary" else [])
     for name, board in BOARDS.items()
     for panel in data_panels(board)
 ]
@@ -63,7 +65,7 @@ def test_every_rule_is_evaluated(filled: Observed) -> None:
 
 
 def test_a_healthy_worker_pages_nobody(filled: Observed) -> None:
-    """Under the load nothing critical fires, though every `for` is two seconds."""
+    """Under the load nothing critical fires, though every `for` is ten seconds."""
     alerts = filled.get("alerts")["alerts"]
     assert [alert for alert in alerts if alert["labels"]["severity"] == "critical"] == []
     assert [path for path, _ in filled.webhook.pages if path == "/pager"] == []
