@@ -16,7 +16,7 @@ import structlog
 
 from farpoint.errors import FarpointError
 from farpoint.faust_app import FaustApp
-from farpoint.kafka_clients import faust_credentials
+from farpoint.kafka_credentials import faust_credentials
 from farpoint.records import IncomingRecord
 from farpoint.settings import Settings
 from farpoint.stage import Stage

@@ -16,6 +16,7 @@ from farpoint.embed_stage import EmbedStage
 from farpoint.errors import FarpointError
 from farpoint.health import Check, HealthServer
 from farpoint.kafka_clients import admin, kafka_errors
+from farpoint.kafka_diagnosis import obstacle
 from farpoint.metrics import Metrics
 from farpoint.settings import Settings
 from farpoint.stage import Stage
@@ -89,6 +90,7 @@ class Worker:
     """The stages of one process with what they share. Use `build`."""
 
     def __init__(self, settings: Settings, apps: list[StageApp], metrics: Metrics, embedder: Embedder | None) -> None:
+        self._settings = settings
         self._apps = apps
         self._metrics = metrics
         self._embedder = embedder
@@ -168,7 +170,11 @@ class Worker:
                     self._metrics.consumer_lag.labels(topic, partition).set(lag)
             if answered != self._kafka_answers:
                 self._kafka_answers = answered
-                _log.warning("Kafka answers again" if answered else "Kafka does not answer: waiting for it")
+                if answered:
+                    _log.warning("Kafka answers again")
+                else:
+                    found = await asyncio.to_thread(obstacle, self._settings.kafka)
+                    _log.warning("Kafka does not answer: waiting for it", why=found and found.said)
             await asyncio.sleep(LAG_SECONDS)
 
     def _live(self) -> list[Check]:
