@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import kafka
-from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+from kafka.errors import AuthorizationError, KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from farpoint.errors import FarpointError
 from farpoint.kafka_credentials import kafka_python_credentials
@@ -50,6 +50,11 @@ def kafka_errors(settings: KafkaSettings) -> Iterator[None]:
         raise FarpointError(
             f"no Kafka answers at {settings.bootstrap_servers} ({why}): start one with "
             "`farpoint kafka`, or set FARPOINT_KAFKA__BOOTSTRAP_SERVERS to your own"
+        ) from None
+    except AuthorizationError as error:
+        raise FarpointError(
+            f"Kafka at {settings.bootstrap_servers} does not let "
+            f"{settings.sasl_username or 'whoever comes in there'} do this: {error}; see docs/security.md for the rights"
         ) from None
     except KafkaError as error:
         raise FarpointError(f"Kafka at {settings.bootstrap_servers}: {error}") from error

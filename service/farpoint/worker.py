@@ -17,10 +17,11 @@ from farpoint.errors import FarpointError
 from farpoint.health import Check, HealthServer
 from farpoint.kafka_clients import admin, kafka_errors
 from farpoint.kafka_diagnosis import obstacle
+from farpoint.kafka_rights import missing_rights, needed_rights
 from farpoint.metrics import Metrics
 from farpoint.settings import Settings
 from farpoint.stage import Stage
-from farpoint.stage_app import StageApp
+from farpoint.stage_app import StageApp, group_name
 from farpoint.topic_admin import topic_statuses
 from farpoint.topics import TopicNames, topics_table
 from farpoint_models.card import ModelCardError
@@ -72,7 +73,7 @@ async def run_worker(settings: Settings, stages: Sequence[str], *, rebuild: bool
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop_once, name)
-    await asyncio.to_thread(_require_topics, settings)
+    await asyncio.to_thread(_require_topics, settings, stages)
     worker = await Worker.build(settings, stages, rebuild=rebuild)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -202,16 +203,19 @@ class Worker:
         return checks
 
 
-def _require_topics(settings: Settings) -> None:
-    client = admin(settings.kafka)
-    try:
-        with kafka_errors(settings.kafka):
-            statuses = topic_statuses(client, topics_table(settings.topics, settings.media))
-    finally:
-        client.close()
-    missing = [status.wanted.name for status in statuses if status.found is None]
+def _require_topics(settings: Settings, stages: Sequence[str]) -> None:
+    names = TopicNames(settings.topics.domain)
+    lacking: list[str] = []
+    with kafka_errors(settings.kafka), admin(settings.kafka) as client:
+        statuses = topic_statuses(client, topics_table(settings.topics, settings.media))
+        missing = [status.wanted.name for status in statuses if status.found is None]
+        if not missing:
+            groups = [group_name(settings.kafka, stage) for stage in stages]
+            lacking = missing_rights(client, needed_rights(names, stages), groups)
     if missing:
         raise FarpointError(f"missing topics: {', '.join(missing)}; create them with `farpoint topics apply`")
+    if lacking:
+        raise FarpointError(f"missing rights in Kafka: {', '.join(lacking)}; see docs/security.md")
 
 
 def _open_embedder(settings: Settings, metrics: Metrics) -> Embedder:

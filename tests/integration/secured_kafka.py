@@ -128,7 +128,11 @@ def start_secured_kafka(stack: ExitStack, folder: Path) -> SecuredKafka:
     formatting = ["format", "-t", CLUSTER_ID, "-c", "server.properties"]
     users = [f"SCRAM-SHA-512=[name={user},password={PASSWORD}]" for user in (USER, LIMITED)]
     formatted = subprocess.run(
-        runtime.command("kafka.tools.StorageTool", [*formatting, *(part for user in users for part in ("--add-scram", user))], options),
+        runtime.command(
+            "kafka.tools.StorageTool",
+            [*formatting, *(part for user in users for part in ("--add-scram", user))],
+            options,
+        ),
         cwd=folder,
         capture_output=True,
         text=True,
