@@ -54,7 +54,7 @@ def kafka_errors(settings: KafkaSettings) -> Iterator[None]:
     except AuthorizationError as error:
         raise FarpointError(
             f"Kafka at {settings.bootstrap_servers} does not let "
-            f"{settings.sasl_username or 'whoever comes in there'} do this: {error}; see docs/security.md for the rights"
+            f"{settings.sasl_username or 'whoever comes in there'} do this: {error}; the rights are in docs/security.md"
         ) from None
     except KafkaError as error:
         raise FarpointError(f"Kafka at {settings.bootstrap_servers}: {error}") from error

@@ -10,6 +10,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from threadpoolctl import threadpool_limits
 
+from farpoint.decompression import bound_decompression
 from farpoint.delivery import FaustDelivery
 from farpoint.detect_stage import DetectStage
 from farpoint.embed_stage import EmbedStage
@@ -102,6 +103,7 @@ class Worker:
     async def build(cls, settings: Settings, stages: Sequence[str], *, rebuild: bool) -> "Worker":
         """Load the model, warm it up and build the stages; nothing is consumed yet."""
         metrics = Metrics(TopicNames(settings.topics.domain), stages)
+        bound_decompression(settings.media)
         limit_cv2_threads()
         # A batch is too small to share: with the other cores busy, BLAS threads wait for each other, 20 times longer
         # than one of them alone takes.

@@ -38,7 +38,7 @@ DOORS = {
     "NAMELESS": "SSL",
     "SCRAM": "SASL_SSL",
 }
-"""Listeners and their protocols: MUTUAL asks for a client certificate; three have a certificate that nobody may trust."""
+"""Listeners and their protocols; MUTUAL asks for a client certificate, three have one that nobody may trust."""
 
 
 @dataclass
