@@ -100,7 +100,7 @@ def _topics(settings: Settings) -> str:
         missing = [status.wanted.name for status in statuses if status.found is None]
         if not missing:
             rights = needed_rights(TopicNames(settings.topics.domain), _STAGES)
-            lacking = missing_rights(client, rights, [f"{settings.kafka.group_id}-{name}" for name in _STAGES])
+            lacking = missing_rights(client, rights, [settings.kafka.group_of(stage) for stage in _STAGES])
     differ = [status for status in statuses if status.differences]
     if missing:
         raise _NotAsItShouldBeError(f"missing: {', '.join(missing)}", "farpoint topics apply")

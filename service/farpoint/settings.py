@@ -60,6 +60,14 @@ class KafkaSettings(_Group):
         """The bootstrap servers, one by one."""
         return [server.strip() for server in self.bootstrap_servers.split(",") if server.strip()]
 
+    def group_of(self, stage: str) -> str:
+        """Name the consumer group of a stage.
+
+        >>> KafkaSettings().group_of("embed")
+        'farpoint-embed'
+        """
+        return f"{self.group_id}-{stage}"
+
 
 class TopicsSettings(_Group):
     """What the topics are called and how they are laid out."""

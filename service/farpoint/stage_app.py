@@ -18,7 +18,7 @@ from farpoint.errors import FarpointError
 from farpoint.faust_app import FaustApp
 from farpoint.kafka_credentials import faust_credentials
 from farpoint.records import IncomingRecord
-from farpoint.settings import KafkaSettings, Settings
+from farpoint.settings import Settings
 from farpoint.stage import Stage
 from farpoint.topics import largest_record
 from farpoint.wire import RecordRef
@@ -29,15 +29,6 @@ COMMIT_SECONDS = 1.0
 SESSION_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)
-
-
-def group_name(settings: KafkaSettings, stage_name: str) -> str:
-    """Name the consumer group of a stage.
-
-    >>> group_name(KafkaSettings(), "embed")
-    'farpoint-embed'
-    """
-    return f"{settings.group_id}-{stage_name}"
 
 
 class StageApp:
@@ -55,7 +46,7 @@ class StageApp:
 
     def __init__(self, settings: Settings, stage_name: str, fetch_bytes: int) -> None:
         self._datadir = Path(tempfile.mkdtemp(prefix="farpoint-faust-"))  # Faust insists on a folder; we keep nothing
-        self.group = group_name(settings.kafka, stage_name)
+        self.group = settings.kafka.group_of(stage_name)
         self.faust = FaustApp(
             self.group,
             broker=";".join(f"kafka://{server}" for server in settings.kafka.servers),

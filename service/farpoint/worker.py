@@ -22,7 +22,7 @@ from farpoint.kafka_rights import missing_rights, needed_rights
 from farpoint.metrics import Metrics
 from farpoint.settings import Settings
 from farpoint.stage import Stage
-from farpoint.stage_app import StageApp, group_name
+from farpoint.stage_app import StageApp
 from farpoint.topic_admin import topic_statuses
 from farpoint.topics import TopicNames, topics_table
 from farpoint_models.card import ModelCardError
@@ -212,7 +212,7 @@ def _require_topics(settings: Settings, stages: Sequence[str]) -> None:
         statuses = topic_statuses(client, topics_table(settings.topics, settings.media))
         missing = [status.wanted.name for status in statuses if status.found is None]
         if not missing:
-            groups = [group_name(settings.kafka, stage) for stage in stages]
+            groups = [settings.kafka.group_of(stage) for stage in stages]
             lacking = missing_rights(client, needed_rights(names, stages), groups)
     if missing:
         raise FarpointError(f"missing topics: {', '.join(missing)}; create them with `farpoint topics apply`")
