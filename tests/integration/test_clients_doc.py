@@ -1,4 +1,4 @@
-"""What docs/clients.md shows people to do, done: its Python and its console tools; Java has its test in tests/deploy."""
+"""What docs/clients.md shows people to do, done: Python and the console tools here, Java in tests/deploy."""
 
 import contextlib
 import os
@@ -10,11 +10,12 @@ from typing import Any
 import kafka
 import numpy as np
 import pytest
+from jgo.maven import MavenContext
 from tests.integration.worker_process import Topics
 from tests.pictures import jpeg
 
 from farpoint.asyncapi import example_records
-from farpoint.local_kafka.runtime import KafkaRuntime
+from farpoint.local_kafka.runtime import KAFKA_VERSION, KafkaRuntime
 from farpoint.wire import RecordRef, alert_headers, read_embeddings, read_media, write_json
 
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
@@ -93,10 +94,12 @@ def _ref(record: Any) -> RecordRef:
 
 @pytest.fixture
 def tools(tmp_path: Path) -> dict[str, str]:
-    """Put Kafka's console tools on the path, run from the jars that `farpoint kafka` brings."""
+    """Put Kafka's console tools on the path: `farpoint kafka` brings all their jars but one."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    runtime = KafkaRuntime.find()
+    found = KafkaRuntime.find()
+    tools_jar = MavenContext().project("org.apache.kafka", "kafka-tools").at_version(KAFKA_VERSION).artifact().resolve()
+    runtime = KafkaRuntime(found.java, (*found.jars, Path(tools_jar)))
     for name, main_class in TOOLS.items():
         quoted = " ".join(f"'{part}'" for part in runtime.command(main_class, [], ["-XX:TieredStopAtLevel=1"]))
         (folder / name).write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
