@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from jgo.maven import MavenContext
 from tests.deploy.deploy_programs import ROOT, program
 from tests.pictures import jpeg
@@ -24,17 +25,16 @@ from farpoint.ports import free_ports
 COMPOSE = ROOT / "deploy/compose.yaml"
 
 
-def model(**environment: str) -> dict[str, Any]:
-    """Return compose.yaml as Compose understands it: merged, interpolated, checked, every profile."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("FARPOINT_", "COMPOSE_"))}
+def model() -> dict[str, Any]:
+    """Return compose.yaml as Compose's loader understands it: merged, interpolated, checked, every profile."""
     loaded = subprocess.run(
-        [program("compose-go"), "--format", "json", str(COMPOSE)],
+        [program("compose-go"), "--format", "json", COMPOSE.name],
         capture_output=True,
         text=True,
-        env=clean | environment,
+        cwd=COMPOSE.parent,
         check=False,
     )
-    assert loaded.returncode == 0, loaded.stderr
+    assert (loaded.returncode, loaded.stderr) == (0, "")
     found: dict[str, Any] = json.loads(loaded.stdout)
     return found
 
@@ -58,11 +58,14 @@ def test_compose_understands_it() -> None:
 
 
 def test_the_users_settings_go_in() -> None:
-    """What the file lets one choose reaches every service of ours."""
-    services = model(FARPOINT_TOPICS__DOMAIN="yard", FARPOINT_DETECTOR__SCOPE="source")["services"]
+    """What the file lets one choose reaches every service of ours, and without a choice the default does."""
+    raw = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
+    given = model()["services"]
     for name in ("topics", "worker", "worker-gpu", "tools"):
-        assert services[name]["environment"]["FARPOINT_TOPICS__DOMAIN"] == "yard"
-        assert services[name]["environment"]["FARPOINT_DETECTOR__SCOPE"] == "source"
+        for setting, default in (("TOPICS__DOMAIN", "vision"), ("DETECTOR__SCOPE", "shared")):
+            variable = f"FARPOINT_{setting}"
+            assert raw[name]["environment"][variable] == f"${{{variable}:-{default}}}"
+            assert given[name]["environment"][variable] == default
 
 
 @dataclass
@@ -82,6 +85,7 @@ class Wired:
     def environment(self, name: str) -> dict[str, str]:
         """Return the environment that a service is given, and nothing of ours but the path."""
         given = {key: self.here(str(value)) for key, value in self.services[name]["environment"].items()}
+        given["FARPOINT_TOPICS__PARTITIONS"] = "2"  # ten topics of eight make a slow start
         image = {"HOME": "/nonexistent", "TMPDIR": str(self.folder), "FARPOINT_HTTP__HOST": "0.0.0.0"}  # noqa: S104
         port = {"FARPOINT_HTTP__PORT": self.places[":8080"].removeprefix(":")}
         return {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"} | image | port | given
@@ -129,7 +133,7 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
         ":9092": f":{external}",
         ":8080": f":{http}",
     }
-    wired = Wired(model(FARPOINT_TOPICS__PARTITIONS="2")["services"], places, folder)
+    wired = Wired(model()["services"], places, folder)
     found = KafkaRuntime.find()
     tools = MavenContext().project("org.apache.kafka", "kafka-tools").at_version(KAFKA_VERSION).artifact().resolve()
     runtime = KafkaRuntime(found.java, (*found.jars, Path(tools)))
@@ -189,7 +193,7 @@ def test_topics_then_worker_then_tools(wired: Wired, tmp_path: Path) -> None:
         checked = wired.run("tools")
         assert checked.returncode == 0, checked.stdout + checked.stderr
         (tmp_path / "one.jpg").write_bytes(jpeg(np.random.default_rng(1)))
-        published = wired.run("tools", "publish", str(tmp_path))
+        published = wired.run("tools", "publish", str(tmp_path / "one.jpg"))
         assert published.returncode == 0, published.stderr
         external = {"FARPOINT_KAFKA__BOOTSTRAP_SERVERS": wired.here("127.0.0.1:9092")}
         outside = subprocess.run(
