@@ -11,7 +11,7 @@ SCRIPT = """
 const { NODE_PATH, DOCUMENT } = process.env;
 const { Parser, fromFile } = require(`${NODE_PATH}/@asyncapi/parser`);
 fromFile(new Parser(), DOCUMENT).parse().then(({ document, diagnostics }) => {
-  const said = diagnostics.map(({ severity, code, path, message }) => ({ severity, code, path: path.join('.'), message }));
+  const said = diagnostics.map(({ severity, code, path, message }) => ({ severity, code, path, message }));
   console.log(JSON.stringify({ operations: document ? document.operations().length : 0, said }));
 });
 """
