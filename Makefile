@@ -60,6 +60,7 @@ bench-core: install ## Measure the numerical core; DATA=folder with ADBench's .n
 docs: install ## Generate what is generated: schemas, AsyncAPI, the settings page
 	$(VENV)/bin/python -m farpoint.schemas
 	$(VENV)/bin/farpoint settings --markdown > docs/settings.md
+	test ! -d deploy/prometheus/rules || cp deploy/prometheus/rules/*.yml deploy/helm/farpoint/files/rules/
 
 audit: install ## Ask PyPI's advisories about every pinned package; fails also where it cannot ask
 	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
