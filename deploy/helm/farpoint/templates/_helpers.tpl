@@ -103,6 +103,7 @@ spec:
         app.kubernetes.io/component: {{ .stage }}
     spec:
       automountServiceAccountToken: false
+      # Kubernetes would set FARPOINT_PORT and the like for a Service of that name, which are no settings of ours.
       enableServiceLinks: false
       terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
       securityContext: {{- include "farpoint.podSecurity" $root | nindent 8 }}
