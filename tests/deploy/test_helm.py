@@ -280,7 +280,7 @@ def test_the_rules_are_prometheus_own() -> None:
         ({"kafka.securityProtocol": "TLS"}, "securityProtocol"),
         ({"kafka.bootstrapServers": "kafka"}, "bootstrapServers"),
         ({"topics.domain": "a.b"}, "domain"),
-        ({"settings.KAFKA__SASL_PASSWORD": "x"}, "settings"),
+        ({"settings.KAFKA__SASL_PASSWORD": "x"}, "KAFKA__SASL_PASSWORD"),
         ({"kafka.securityProtocol": "SASL_SSL"}, "kafka.credentialsSecret is needed"),
         (
             {"embed.autoscaling.enabled": "true", "topics.partitions": "4"},
