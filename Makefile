@@ -4,7 +4,7 @@ VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help install demo test test-deploy boards-preview lint format chaos fuzz soak bench bench-core docs clean
+.PHONY: help install demo test test-deploy boards-preview lint format chaos fuzz soak bench bench-core docs audit clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,11 +60,16 @@ bench: install ## Measure: frames, vectors, latency and memory; prints the table
 bench-core: install ## Measure the numerical core; DATA=folder with ADBench's .npz files adds those
 	$(VENV)/bin/python -m tests.bench.core $(DATA)
 
-docs: install ## Generate what is generated: schemas, the settings and metrics pages, Grafana's boards
+docs: install ## Generate what is generated: schemas, AsyncAPI, the settings and metrics pages, boards, the chart's rules
 	$(VENV)/bin/python -m farpoint.schemas
 	$(VENV)/bin/farpoint settings --markdown > docs/settings.md
 	$(VENV)/bin/python -m farpoint.metrics_doc > docs/metrics.md
 	PYTHONPATH=deploy/grafana $(VENV)/bin/python -m boards
+	cp deploy/prometheus/rules/*.yml deploy/helm/farpoint/files/rules/
+
+audit: install ## Ask the public advisories about every pinned package; fails also where it cannot ask
+	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1; }
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean: ## Remove the environment and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -12,15 +12,17 @@ import kafka
 
 from farpoint.errors import FarpointError
 from farpoint.kafka_clients import connection, kafka_errors
+from farpoint.kafka_rights import missing_rights, needed_rights
 from farpoint.settings import CONFIG_VARIABLE, HttpSettings, KafkaSettings, Settings, settings_table
 from farpoint.topic_admin import topic_statuses
-from farpoint.topics import topics_table
+from farpoint.topics import TopicNames, topics_table
 from farpoint_models.card import ModelCardError, load_card, load_model_file
 from farpoint_models.embedder import OnnxEmbedder
 from farpoint_models.providers import ProviderUnavailableError
 
 # A person waits for the answer; a broker that takes longer is not fit for work either.
 _KAFKA_MS = 5_000
+_STAGES = ("embed", "detect")
 _HTTP_SECONDS = 3.0
 
 
@@ -92,12 +94,18 @@ def _kafka(settings: Settings) -> str:
 
 def _topics(settings: Settings) -> str:
     table = topics_table(settings.topics, settings.media)
+    lacking: list[str] = []
     with _admin(settings.kafka) as client, kafka_errors(settings.kafka):
         statuses = topic_statuses(client, table)
-    missing = [status.wanted.name for status in statuses if status.found is None]
+        missing = [status.wanted.name for status in statuses if status.found is None]
+        if not missing:
+            rights = needed_rights(TopicNames(settings.topics.domain), _STAGES)
+            lacking = missing_rights(client, rights, [settings.kafka.group_of(stage) for stage in _STAGES])
     differ = [status for status in statuses if status.differences]
     if missing:
         raise _NotAsItShouldBeError(f"missing: {', '.join(missing)}", "farpoint topics apply")
+    if lacking:
+        raise _NotAsItShouldBeError(f"rights missing: {', '.join(lacking)}", "see docs/security.md")
     if differ:
         raise _NotAsItShouldBeError(
             f"{len(differ)} not as they should be, the first is {differ[0].wanted.name}: "

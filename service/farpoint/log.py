@@ -1,4 +1,7 @@
-"""Logging to stderr: readable on a terminal, one JSON object a line otherwise."""
+"""Logging to stderr: readable on a terminal, one JSON object a line otherwise.
+
+Either way nothing that is logged acts on a terminal: JSON is written in ASCII, and text for people is made printable.
+"""
 
 import logging
 import math
@@ -9,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from farpoint.console import printable
 from farpoint.settings import LogSettings
 
 # Libraries whose ordinary chatter would drown ours; their warnings still show.
@@ -65,8 +69,7 @@ def configure_logging(settings: LogSettings) -> None:
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if as_json:
-        shared.append(structlog.processors.format_exc_info)
+    shared.append(structlog.processors.format_exc_info if as_json else _make_printable)
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
@@ -93,3 +96,9 @@ def configure_logging(settings: LogSettings) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _make_printable(logger: Any, method: str, event: Any) -> Any:
+    # Sources, subjects and ids come from whoever may write to a topic.
+    del logger, method
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}

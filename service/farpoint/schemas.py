@@ -1,4 +1,7 @@
-"""JSON Schemas of the wire, generated from its types: `python -m farpoint.schemas [FOLDER]`."""
+"""JSON Schemas of the wire and the AsyncAPI document, generated: `python -m farpoint.schemas [FOLDER]`.
+
+The schemas go into `schemas/` of the folder, the document that refers to them beside it.
+"""
 
 import json
 import sys
@@ -8,9 +11,10 @@ from typing import Any
 import click
 import msgspec
 
+from farpoint.asyncapi import FILE, asyncapi_document
 from farpoint.wire import wire_types
 
-DEFAULT_FOLDER = Path("deploy/schemas")
+DEFAULT_FOLDER = Path("deploy")
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -40,16 +44,17 @@ def _schema(name: str, kind: Any) -> dict[str, Any]:
 
 
 def schema_text(schema: dict[str, Any]) -> str:
-    """Write a schema as its file holds it."""
+    """Write a schema or document as its file holds it."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
-    """Write all schemas into a folder."""
+    """Write the schemas and the document into a folder."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, schema in json_schemas().items():
-        (folder / name).write_text(schema_text(schema), encoding="utf-8")
+    (folder / "schemas").mkdir(parents=True, exist_ok=True)
+    documents = {f"schemas/{name}": schema for name, schema in json_schemas().items()} | {FILE: asyncapi_document()}
+    for name, document in documents.items():
+        (folder / name).write_text(schema_text(document), encoding="utf-8")
         click.echo(str(folder / name))
 
 

@@ -7,9 +7,10 @@ names it: a misspelt setting that is silently ignored is worse than a refused st
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -50,10 +51,24 @@ class KafkaSettings(_Group):
     ssl_password: SecretStr | None = Field(None, description="password of that key")
     ssl_check_hostname: bool = Field(True, description="whether the certificate must name the broker's host")
 
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if "SASL" in self.security_protocol and not (self.sasl_username and self.sasl_password):
+            raise ValueError(f"{self.security_protocol} needs FARPOINT_KAFKA__SASL_USERNAME and __SASL_PASSWORD")
+        return self
+
     @property
     def servers(self) -> list[str]:
         """The bootstrap servers, one by one."""
         return [server.strip() for server in self.bootstrap_servers.split(",") if server.strip()]
+
+    def group_of(self, stage: str) -> str:
+        """Name the consumer group of a stage.
+
+        >>> KafkaSettings().group_of("embed")
+        'farpoint-embed'
+        """
+        return f"{self.group_id}-{stage}"
 
 
 class TopicsSettings(_Group):
@@ -112,6 +127,11 @@ class HttpSettings(_Group):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, description="port to listen on; 0: any free one, logged", ge=0, le=65535)
+    token: SecretStr | None = Field(
+        None,
+        description="asked for as `Authorization: Bearer ...` by everything but `/livez` and `/readyz`; default: none",
+        min_length=1,
+    )
 
 
 class MetricsSettings(_Group):
@@ -206,10 +226,20 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"{_printable(name)}: there is no such setting") from None
-        shown = "" if "password" in name.lower() else f", not {first['input']!r}"
-        raise SettingsError(f"{name}: {first['msg'].lower()}{shown}") from None
+        ours = first["type"] == "value_error"
+        said = first["msg"].removeprefix("Value error, ") if ours else first["msg"][0].lower() + first["msg"][1:]
+        raise SettingsError(f"{name}: {said}{_not(first)}") from None
     except (ValueError, OSError) as error:  # TOML syntax, a group given as text, an unreadable file
         raise SettingsError(f"{config or PREFIX + '*'}: {' '.join(str(error).split())}") from None
+
+
+def _not(error: ErrorDetails) -> str:
+    # A group has its secrets in it; a secret is one.
+    group, *names = error["loc"]
+    field = _groups()[str(group)].model_fields.get(str(names[0])) if names and str(group) in _groups() else None
+    if field is None or "SecretStr" in str(field.annotation):
+        return ""
+    return f", not {error['input']!r}"
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:

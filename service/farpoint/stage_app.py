@@ -16,7 +16,7 @@ import structlog
 
 from farpoint.errors import FarpointError
 from farpoint.faust_app import FaustApp
-from farpoint.kafka_clients import faust_credentials
+from farpoint.kafka_credentials import faust_credentials
 from farpoint.records import IncomingRecord
 from farpoint.settings import Settings
 from farpoint.stage import Stage
@@ -46,7 +46,7 @@ class StageApp:
 
     def __init__(self, settings: Settings, stage_name: str, fetch_bytes: int) -> None:
         self._datadir = Path(tempfile.mkdtemp(prefix="farpoint-faust-"))  # Faust insists on a folder; we keep nothing
-        self.group = f"{settings.kafka.group_id}-{stage_name}"
+        self.group = settings.kafka.group_of(stage_name)
         self.faust = FaustApp(
             self.group,
             broker=";".join(f"kafka://{server}" for server in settings.kafka.servers),

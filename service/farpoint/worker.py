@@ -10,12 +10,15 @@ import structlog
 from aiokafka.errors import KafkaError
 from threadpoolctl import threadpool_limits
 
+from farpoint.decompression import bound_decompression
 from farpoint.delivery import FaustDelivery
 from farpoint.detect_stage import DetectStage
 from farpoint.embed_stage import EmbedStage
 from farpoint.errors import FarpointError
 from farpoint.health import Check, HealthServer
 from farpoint.kafka_clients import admin, kafka_errors
+from farpoint.kafka_diagnosis import obstacle
+from farpoint.kafka_rights import missing_rights, needed_rights
 from farpoint.metrics import Metrics
 from farpoint.settings import Settings
 from farpoint.stage import Stage
@@ -71,7 +74,7 @@ async def run_worker(settings: Settings, stages: Sequence[str], *, rebuild: bool
 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop_once, name)
-    await asyncio.to_thread(_require_topics, settings)
+    await asyncio.to_thread(_require_topics, settings, stages)
     worker = await Worker.build(settings, stages, rebuild=rebuild)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -89,6 +92,7 @@ class Worker:
     """The stages of one process with what they share. Use `build`."""
 
     def __init__(self, settings: Settings, apps: list[StageApp], metrics: Metrics, embedder: Embedder | None) -> None:
+        self._settings = settings
         self._apps = apps
         self._metrics = metrics
         self._embedder = embedder
@@ -99,6 +103,7 @@ class Worker:
     async def build(cls, settings: Settings, stages: Sequence[str], *, rebuild: bool) -> "Worker":
         """Load the model, warm it up and build the stages; nothing is consumed yet."""
         metrics = Metrics(TopicNames(settings.topics.domain), stages, settings.metrics)
+        bound_decompression(settings.media)
         limit_cv2_threads()
         # A batch is too small to share: with the other cores busy, BLAS threads wait for each other, 20 times longer
         # than one of them alone takes.
@@ -158,7 +163,11 @@ class Worker:
             self._metrics.kafka_up.set(answered)
             if answered != self._kafka_answers:
                 self._kafka_answers = answered
-                _log.warning("Kafka answers again" if answered else "Kafka does not answer: waiting for it")
+                if answered:
+                    _log.warning("Kafka answers again")
+                else:
+                    found = await asyncio.to_thread(obstacle, self._settings.kafka)
+                    _log.warning("Kafka does not answer: waiting for it", why=found and found.said)
             await asyncio.sleep(LAG_SECONDS)
 
     async def _show_lag(self, app: StageApp) -> bool:
@@ -199,16 +208,19 @@ class Worker:
         return checks
 
 
-def _require_topics(settings: Settings) -> None:
-    client = admin(settings.kafka)
-    try:
-        with kafka_errors(settings.kafka):
-            statuses = topic_statuses(client, topics_table(settings.topics, settings.media))
-    finally:
-        client.close()
-    missing = [status.wanted.name for status in statuses if status.found is None]
+def _require_topics(settings: Settings, stages: Sequence[str]) -> None:
+    names = TopicNames(settings.topics.domain)
+    lacking: list[str] = []
+    with kafka_errors(settings.kafka), admin(settings.kafka) as client:
+        statuses = topic_statuses(client, topics_table(settings.topics, settings.media))
+        missing = [status.wanted.name for status in statuses if status.found is None]
+        if not missing:
+            groups = [settings.kafka.group_of(stage) for stage in stages]
+            lacking = missing_rights(client, needed_rights(names, stages), groups)
     if missing:
         raise FarpointError(f"missing topics: {', '.join(missing)}; create them with `farpoint topics apply`")
+    if lacking:
+        raise FarpointError(f"missing rights in Kafka: {', '.join(lacking)}; see docs/security.md")
 
 
 def _open_embedder(settings: Settings, metrics: Metrics) -> Embedder:

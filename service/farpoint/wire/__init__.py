@@ -10,7 +10,7 @@ else.
 """
 
 from farpoint.wire.dead_letters import DLQ_HEADERS, dead_letter_headers
-from farpoint.wire.decisions import JSON_HEADERS, alert_headers, data_url, picture_bytes, write_json
+from farpoint.wire.decisions import ALERT_TYPE, JSON_HEADERS, alert_headers, data_url, picture_bytes, write_json
 from farpoint.wire.embeddings import (
     EMBEDDINGS_TYPE,
     EmbeddingRecord,
@@ -25,6 +25,7 @@ from farpoint.wire.types import (
     Assignment,
     AssignmentBatch,
     ClusterEvent,
+    EmbeddingBatchJson,
     EmbeddingBatchMsgpack,
     EmbeddingsRef,
     Item,
@@ -35,6 +36,7 @@ from farpoint.wire.types import (
 )
 
 __all__ = [
+    "ALERT_TYPE",
     "DLQ_HEADERS",
     "EMBEDDINGS_TYPE",
     "JSON",
@@ -43,6 +45,7 @@ __all__ = [
     "Assignment",
     "AssignmentBatch",
     "ClusterEvent",
+    "EmbeddingBatchJson",
     "EmbeddingBatchMsgpack",
     "EmbeddingRecord",
     "EmbeddingsRef",

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 from tests.unit.service.stage_kit import NAMES
 
 from farpoint.errors import FarpointError
@@ -19,9 +20,10 @@ BAD = Check("partitions.embed", False, "waiting for the group")
 
 
 @asynccontextmanager
-async def serving(live: list[Check], ready: list[Check]) -> AsyncIterator[str]:
+async def serving(live: list[Check], ready: list[Check], token: str | None = None) -> AsyncIterator[str]:
     """Serve these checks; gives the address."""
-    server = HealthServer(HttpSettings(port=0), lambda: live, lambda: ready, Metrics(NAMES, ["detect"]).registry)
+    settings = HttpSettings(port=0, token=None if token is None else SecretStr(token))
+    server = HealthServer(settings, lambda: live, lambda: ready, Metrics(NAMES, ["detect"]).registry)
     await server.start()
     try:
         yield f"http://127.0.0.1:{server.port}"
@@ -72,6 +74,34 @@ async def test_metrics_in_the_format_that_is_asked_for() -> None:
         _, content_type, body = await ask(f"{address}/metrics", Accept="application/openmetrics-text; version=1.0.0")
         assert content_type.startswith("application/openmetrics-text")
         assert body.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("token", ["hunter2", "gr\u00fcezi"])
+async def test_all_but_health_asks_for_the_token(token: str) -> None:
+    """Without the right token 401, also for what does not exist; with it the metrics; health is open to probes."""
+    async with serving([GOOD], [GOOD], token) as address:
+        for wrong in ("", "Bearer", "Bearer wrong", f"Basic {token}", f"Bearer {token}x", f"Bearer {token[:-1]}"):
+            for path in ("/metrics", "/nothing"):
+                assert (await ask(f"{address}{path}", Authorization=wrong))[0] == 401
+        async with aiohttp.ClientSession() as session, session.get(f"{address}/metrics") as answer:
+            assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+            assert token not in await answer.text()
+        for scheme in ("Bearer", "bearer"):
+            status, _, body = await ask(f"{address}/metrics", Authorization=f"{scheme} {token}")
+            assert status == 200
+            assert "farpoint_vectors_assigned_total" in body
+        assert (await ask(f"{address}/livez"))[0] == 200
+        assert (await ask(f"{address}/readyz"))[0] == 200
+
+
+async def test_no_browser_takes_an_answer_for_a_page() -> None:
+    """Every answer names its type and forbids guessing another, so that HTML in it stays text."""
+    hostile = Check("<script>alert(1)</script>", False, "<img src=x>")
+    async with serving([hostile], [hostile]) as address, aiohttp.ClientSession() as session:
+        for path in ("/livez", "/readyz", "/metrics"):
+            async with session.get(f"{address}{path}") as answer:
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert answer.content_type in ("application/json", "text/plain")
 
 
 async def test_a_taken_port_is_named() -> None:

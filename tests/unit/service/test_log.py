@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Literal
 
 import pytest
 import structlog
@@ -83,3 +84,17 @@ def test_what_we_say_is_always_shown() -> None:
     """No line of our own is left out: each dead letter has one."""
     repeats = Repeats(lambda: 0.0)
     assert all(repeats.filter(line("farpoint.stage", "dead letter")) for _ in range(5))
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_hostile_text_does_not_act_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], form: Literal["console", "json"]
+) -> None:
+    """Whatever is logged, in an event or a field, by us or a library: no escape codes, line breaks or overrides."""
+    hostile = "a\x1b[2Jb\r\nfarpoint: all is well\u202egpj"
+    configure_logging(LogSettings(format=form))
+    structlog.get_logger("farpoint.x").warning("dead letter", source=hostile, detectors=[hostile], by={"id": hostile})
+    logging.getLogger("aiokafka").warning("topic %s", hostile)
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 2
+    assert all(character.isprintable() or character == "\n" for character in err)

@@ -103,6 +103,7 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No password shows in what is logged, nor in the refusal of another setting."""
     monkeypatch.setenv("FARPOINT_KAFKA__SASL_PASSWORD", "hunter2")
     monkeypatch.setenv("FARPOINT_KAFKA__SSL_PASSWORD", "hunter2")
+    monkeypatch.setenv("FARPOINT_HTTP__TOKEN", "hunter2")
     settings = load_settings()
     assert "hunter2" not in json.dumps(effective_settings(settings)) + repr(settings)
     assert settings.kafka.sasl_password is not None
@@ -111,6 +112,41 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError) as refused:
         load_settings()
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("username", "password"), [("", "hunter2"), ("me", ""), ("me", None), (None, None)])
+def test_sasl_needs_a_user_and_a_password(
+    monkeypatch: pytest.MonkeyPatch, username: str | None, password: str | None
+) -> None:
+    """Half of it is refused, with a line that names both settings and shows no secret."""
+    monkeypatch.setenv("FARPOINT_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
+    for name, value in (("USERNAME", username), ("PASSWORD", password)):
+        if value is not None:
+            monkeypatch.setenv(f"FARPOINT_KAFKA__SASL_{name}", value)
+    with pytest.raises(SettingsError, match="FARPOINT_KAFKA__SASL_USERNAME and __SASL_PASSWORD") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text", ['[http]\ntoken = ["hunter2"]\n', '[kafka]\nsasl_password = {a = "hunter2"}\n', 'kafka = ["hunter2"]\n']
+)
+def test_a_secret_of_the_wrong_kind_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    """Also what is refused as a secret is one."""
+    file = tmp_path / "farpoint.toml"
+    file.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("FARPOINT_CONFIG", str(file))
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_an_empty_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that was not filled in does not leave the door open."""
+    monkeypatch.setenv("FARPOINT_HTTP__TOKEN", "")
+    with pytest.raises(SettingsError, match="FARPOINT_HTTP__TOKEN"):
+        load_settings()
 
 
 def test_bootstrap_servers_are_taken_apart() -> None:
