@@ -63,8 +63,10 @@ class Bench:
         self.folder = folder
 
     @contextmanager
-    def worker(self, stages: str = "embed,detect", **environment: str) -> Iterator[ChildProcess]:
-        """Run a worker inside the context."""
+    def worker(
+        self, stages: str = "embed,detect", arguments: Sequence[str] = (), **environment: str
+    ) -> Iterator[ChildProcess]:
+        """Run a worker inside the context; `arguments` are more of its command line."""
         env = os.environ | {
             "FARPOINT_KAFKA__BOOTSTRAP_SERVERS": self.settings.kafka.bootstrap_servers,
             "FARPOINT_TOPICS__DOMAIN": self.settings.topics.domain,
@@ -72,7 +74,7 @@ class Bench:
             **environment,
         }
         with ChildProcess(
-            [sys.executable, "-m", "farpoint.cli", "worker", "--stages", stages],
+            [sys.executable, "-m", "farpoint.cli", "worker", "--stages", stages, *arguments],
             name="the worker",
             error_output=self.folder / "worker.log",
             env=env,
@@ -116,6 +118,12 @@ class Bench:
         consumer = kafka_clients.consumer(self.settings.kafka, auto_offset_reset="earliest", max_poll_records=5000)
         consumer.assign([kafka.TopicPartition(topic, number) for number in range(self.settings.topics.partitions)])
         return consumer
+
+    def quick_producer(self) -> kafka.KafkaProducer:
+        """Produce each record at once."""
+        return kafka_clients.producer(
+            self.settings.kafka, max_request_size=self.settings.media.max_record_bytes, linger_ms=0
+        )
 
     def producer(self) -> kafka.KafkaProducer:
         """Produce in large batches."""
