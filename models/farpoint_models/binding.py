@@ -27,9 +27,7 @@ class BoundSession(Protocol):
         """
 
 
-def bound(
-    session: Any, name: str, output: str, card: ModelCard, device: Device, sizes: Sequence[int]
-) -> BoundSession:
+def bound(session: Any, name: str, output: str, card: ModelCard, device: Device, sizes: Sequence[int]) -> BoundSession:
     """Bind a session to the memory that suits its device.
 
     Parameters

@@ -145,7 +145,7 @@ def problem_with_machine() -> Problem | None:
         return Problem(
             f"the NVIDIA driver {driver_version() or ''} speaks CUDA {driver.cuda[0]}.{driver.cuda[1]} at most, and "
             f"{package} was built for CUDA {wanted}",
-            f"update the driver to one for CUDA {wanted}, or install an onnxruntime-gpu built for CUDA {driver.cuda[0]}",
+            f"update the driver to one for CUDA {wanted}, or install an onnxruntime-gpu for CUDA {driver.cuda[0]}",
         )
     return None
 

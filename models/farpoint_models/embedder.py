@@ -136,7 +136,7 @@ class OnnxEmbedder:
 
     A device batch is run in a few fixed sizes only: memory of shapes that vary is never given back (ONNX Runtime
     #24376). On the CPU a batch is cut into such sizes exactly, on the GPU the last piece is filled up, since there an
-    empty place costs nothing; what comes out of the empty places is dropped. Inputs and outputs are bound: on the GPU to
+    empty place costs nothing; what comes out of empty places is dropped. Inputs and outputs are bound: on the GPU to
     memory that stays, on the CPU to the caller's own.
 
     Parameters
@@ -206,7 +206,9 @@ class OnnxEmbedder:
         if requested == "tensorrt":
             # The session's own name for its input is not known before there is one; opening it on the CPU tells.
             plain, _ = open_session(model, "cpu", requested, note, threads=1)
-            options = tensorrt_options({_fitting_input(plain, self.card): _shape(self.card)}, self._sizes[-1], engine_cache)
+            options = tensorrt_options(
+                {_fitting_input(plain, self.card): _shape(self.card)}, self._sizes[-1], engine_cache
+            )
         with TemporaryDirectory(prefix="farpoint-profile-") as profile:
             session, provider = open_session(
                 model, device, requested, note + why, threads=threads, tensorrt_options=options, profile=Path(profile)
@@ -216,7 +218,7 @@ class OnnxEmbedder:
         self.provider = replace(provider, placement=placement)
         require_placement(self.provider)
         self._device = bound(session, name, _output(session, self.card), self.card, device, self._sizes)
-        self._canary = preprocess(canary_image(), self.card)[np.newaxis]
+        self._canary = stack([preprocess(canary_image(), self.card)])
         self._expected: Embeddings | None = None
         if self.file.canary is not None:
             self._expected = np.asarray(self.file.canary, np.float32)
@@ -245,7 +247,7 @@ class OnnxEmbedder:
             It does not: the model runs here, but computes something else than where it was made.
         """
         for size in self._sizes:
-            self.embed(np.repeat(self._canary, size, axis=0))
+            self.embed(stack([self._canary[0]] * size))
         try:
             self.check_canary()
         except CanaryError as error:

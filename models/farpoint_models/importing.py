@@ -1,4 +1,4 @@
-"""A model of one's own: does its graph fit its card, and does it compute what it should?
+"""A model of one's own: whether its graph fits its card, and computes what it should.
 
 What goes wrong with exported encoders is always the same: the batch axis is fixed, the output is a map of tokens and no
 vector, pixels are normalised in the wrong units. All of it is found here, before a million vectors were made of it.
@@ -130,7 +130,9 @@ def _checked_opset(model: bytes) -> int:
     except ValueError as error:
         raise ModelImportError(f"this is no ONNX file: {error}") from error
     if unknown := sorted(set(needed) - _KNOWN_DOMAINS):
-        raise ModelImportError(f"the graph uses operators of {unknown[0]!r}; ONNX Runtime has none: export without them")
+        raise ModelImportError(
+            f"the graph uses operators of {unknown[0]!r}; ONNX Runtime has none: export without them"
+        )
     opset = needed.get("", 0)
     if opset < LEAST_OPSET:
         raise ModelImportError(f"the graph is of opset {opset}; export it again with opset {LEAST_OPSET} or later")
@@ -153,8 +155,8 @@ def _checked_input(session: Any, said: Mapping[str, Any]) -> dict[str, Any]:
     if len(inputs) != 1:
         names = ", ".join(one.name for one in inputs)
         raise ModelImportError(
-            f"the graph has {len(inputs)} inputs ({names}); expected one, a batch of pictures: export the image encoder "
-            "alone"
+            f"the graph has {len(inputs)} inputs ({names}); expected one, a batch of pictures: export the "
+            "image encoder alone"
         )
     (one,) = inputs
     types = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -199,8 +201,8 @@ def _check_normalisation(said: Mapping[str, Any]) -> None:
     # A model of plain pixels has std 1; a deviation below that is one of pixels between 0 and 1.
     if numbers and min(said["std"]) < 1.0 and max(numbers) <= 1.0:
         raise ModelImportError(
-            f"`input.mean` {list(said['mean'])} and `input.std` {list(said['std'])} are those of pixels between 0 and 1; "
-            "the card wants them in pixel units: multiply both by 255"
+            f"`input.mean` {list(said['mean'])} and `input.std` {list(said['std'])} are those of pixels between 0 and "
+            "1; the card wants them in pixel units: multiply both by 255"
         )
 
 
@@ -255,8 +257,8 @@ def _checked_rows(embedder: OnnxEmbedder) -> Embeddings:
         )
     if (alike := float(cosines(alone[:1], alone[3:])[0])) > _MOST_ALIKE:
         raise ModelImportError(
-            f"the graph gives a picture and its negative the same vector (cosine {alike:.6f}): look at `input.mean` and "
-            "`input.std`"
+            f"the graph gives a picture and its negative the same vector (cosine {alike:.6f}): look at "
+            "`input.mean` and `input.std`"
         )
     row: Embeddings = alone[0]
     return row

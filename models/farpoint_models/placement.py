@@ -69,4 +69,3 @@ def placement_of(session: Any, feed: Mapping[str, NDArray[Any]]) -> Placement:
         if any(name in said["op_name"] for name in _HEAVY):
             heavy[said["provider"], said["op_name"]] += 1
     return Placement(dict(nodes), dict(heavy))
-

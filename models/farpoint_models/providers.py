@@ -214,8 +214,8 @@ def require_placement(provider: ExecutionProvider) -> None:
         listed = ", ".join(f"{count} {operator}" for operator, count in sorted(strayed.items()))
         asked = provider.requested if provider.requested != "auto" else "cuda"
         raise ProviderUnavailableError(
-            f"{asked} was asked for, but the CPU computes {listed} of the graph ({provider.placement}): the provider has "
-            f"no kernel for them; export the model with other types or another opset, {_WITHOUT}"
+            f"{asked} was asked for, but the CPU computes {listed} of the graph ({provider.placement}): the provider "
+            f"has no kernel for them; export the model with other types or another opset, {_WITHOUT}"
         )
 
 

@@ -68,7 +68,7 @@ class _Batch:
 def decode_frame(
     record: IncomingRecord, card: ModelCard, max_pixels: int, row: ImageBatch | None = None
 ) -> DecodedFrame | DeadLetter:
-    """Read and decode one record, into a row of a batch; what is wrong with it makes a dead letter, not an exception."""
+    """Read and decode one record into a row of a batch; what is wrong with it makes a dead letter, not an exception."""
     try:
         media = read_media(record.ref, record.key, record.value, record.headers)
         image = decode_image(media.data, max_pixels=max_pixels, min_side=min(card.input.width, card.input.height))
@@ -238,12 +238,14 @@ class EmbedStage(Stage):
             vectors = self.embedder.embed(batch.inputs[: len(batch.frames)])
         except DeviceError as error:
             raise FarpointError(f"{error}; the worker ends, and Kafka redelivers what was not done") from error
-        finite = np.isfinite(vectors).all(axis=1)
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))
         if not finite.all():  # 16-bit floats overflow on pictures that nobody has seen yet
             reason = InvalidReason.NON_FINITE_VECTOR
-            error = InvalidRecord(reason, f"{self.embedder.model_id} gives numbers that are not finite for this picture")
+            invalid = InvalidRecord(
+                reason, f"{self.embedder.model_id} gives numbers that are not finite for this picture"
+            )
             batch.letters += [
-                DeadLetter(frame.record, error) for frame, good in zip(batch.frames, finite, strict=True) if not good
+                DeadLetter(frame.record, invalid) for frame, good in zip(batch.frames, finite, strict=True) if not good
             ]
             batch.frames = [frame for frame, good in zip(batch.frames, finite, strict=True) if good]
             vectors = vectors[finite]

@@ -83,7 +83,9 @@ class ModelLibrary:
             raise FarpointError(f"{model}: {error}") from None
         folder = self.folder / checked.id
         if folder.exists():
-            raise FarpointError(f"{folder} is there already: its vectors must stay comparable; raise the card's revision")
+            raise FarpointError(
+                f"{folder} is there already: its vectors must stay comparable; raise the card's revision"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".import-", dir=self.folder))
         try:

@@ -74,7 +74,8 @@ class EmbedderSettings(_Group):
         "auto", description="`cuda` and `tensorrt` fail at start where they cannot be had"
     )
     precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
-        "auto", description="which of the model's files runs; `auto`: what its card prefers and the processor is made for"
+        "auto",
+        description="which of the model's files runs; `auto`: what its card prefers and the processor is made for",
     )
     engine_cache: Path | None = Field(None, description="folder where TensorRT keeps the engines that it builds")
     library: Path = Field(

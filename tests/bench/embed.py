@@ -174,6 +174,7 @@ class Sink:
 
     async def send_as_owner(self, records: Sequence[OutgoingRecord]) -> bool:
         """Drop."""
+        await self.send(records)
         return True
 
 
@@ -277,7 +278,7 @@ def providers_table(rig: Rig) -> None:
     ]
     rows = []
     for precision in ("fp32", "int8"):
-        model = load_model_file(rig.settings.embedder.model, rig.card.files[precision])  # type: ignore[index]
+        model = load_model_file(rig.settings.embedder.model, rig.card.files[precision])
         for name in [*others, "CPUExecutionProvider"]:
             session = onnxruntime.InferenceSession(model, providers=[name, "CPUExecutionProvider"])
             rate = [rig.inference_rate((session, session.get_inputs()[0].name), batch, 1.5) for batch in (1, 4, 32)]
@@ -365,7 +366,13 @@ def kafka_tables(rig: Rig, without: float, frames: int) -> None:
         lone = quantiles(list(lone_frames(run, pictures, 150)), n=100)
         limit = 3 * bare + 20
         rows = [
-            ["idle, a lone frame", "-", f"{lone[49]:.0f} ms", f"{lone[98]:.0f} ms", f"3 x {bare:.1f} + 20 = {limit:.0f} ms"]
+            [
+                "idle, a lone frame",
+                "-",
+                f"{lone[49]:.0f} ms",
+                f"{lone[98]:.0f} ms",
+                f"3 x {bare:.1f} + 20 = {limit:.0f} ms",
+            ]
         ]
         for load in LOADS:
             cuts = quantiles(list(loaded_frames(run, pictures, rate * load, 10.0)), n=100)

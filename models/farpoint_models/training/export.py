@@ -271,7 +271,11 @@ def export(out: Path, calibration: Sequence[PictureSource], held_out: Sequence[P
         card,
         files={
             "fp32": ModelFile(
-                file="model.onnx", sha256=_sha256(out / "model.onnx"), canary=_canary(fp32), canary_cosine=0.9999, parity=parity
+                file="model.onnx",
+                sha256=_sha256(out / "model.onnx"),
+                canary=_canary(fp32),
+                canary_cosine=0.9999,
+                parity=parity,
             ),
             "fp16": ModelFile(
                 file="model.fp16.onnx",

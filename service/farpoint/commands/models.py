@@ -54,7 +54,9 @@ def import_(model: Path, card: Path, references: tuple[tuple[Path, Path], ...], 
         print_json({"folder": str(stored.folder), "card": _card(stored.card)})
         return
     agreement = stored.card.files["fp32"].agreement
-    compared = f"cosine {agreement.min_cosine} or more to {agreement.pictures} references" if agreement else "no reference"
+    compared = (
+        f"cosine {agreement.min_cosine} or more to {agreement.pictures} references" if agreement else "no reference"
+    )
     click.echo(f"{stored.card.id}: {stored.card.dimension} numbers a vector, opset {stored.card.opset}, {compared}")
     click.echo(f"export FARPOINT_EMBEDDER__MODEL={stored.folder}")
 

@@ -1,5 +1,6 @@
 """Asked for and really had: the provider is what the session says, never what was hoped."""
 
+import ctypes
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -98,7 +99,7 @@ def test_the_loader_says_which_library_is_missing(monkeypatch: pytest.MonkeyPatc
         if "shared" not in name:
             raise OSError(said)
 
-    monkeypatch.setattr(cuda.ctypes, "CDLL", load)
+    monkeypatch.setattr(ctypes, "CDLL", load)
     problem = cuda.problem_with_libraries(cuda.CUDA)
     assert problem is not None
     assert "libcublasLt.so.13 is not found" in problem.reason
@@ -117,7 +118,7 @@ def test_a_driver_that_does_not_start_is_told_from_none() -> None:
 
 
 def test_a_graph_that_strays_to_the_cpu_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session that has CUDA and computes its convolutions on the CPU is refused; `auto` ends on the CPU and says so."""
+    """A session that has CUDA and convolves on the CPU is refused; `auto` ends on the CPU."""
     machine(monkeypatch)
     create = onnxruntime.InferenceSession
 
