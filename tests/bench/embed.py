@@ -29,6 +29,7 @@ import psutil
 from farpoint.demo.clips import load_clip, vary_jpeg
 from farpoint.embed_stage import EmbedStage
 from farpoint.embedders import embedder_threads, open_embedder
+from farpoint.errors import FarpointError
 from farpoint.metrics import Metrics
 from farpoint.records import IncomingRecord, OutgoingRecord
 from farpoint.settings import Settings
@@ -213,17 +214,20 @@ def stage_table(rig: Rig) -> dict[tuple[int, int], float]:
         with utilisation() as noted:
             for _ in range(ROUNDS):
                 decode = rig.decode_rate(pictures)
-                inference = rig.inference_rate(session, batch)
+                bare = rig.inference_rate(session, batch)
+                # In smaller pieces a CPU is faster, and so is ONNX Runtime without spinning threads: the bound is that of
+                # the best way to run it, ours among them.
+                best = max(bare, rig.inference_rate(session, 4), rig.embedder_rate(batch))
                 noted.clear()
-                measured.append((decode, inference, rig.bound(decode, inference), rig.stage_rate(pictures)))
-        decode, inference, bound, stage = (median(column) for column in zip(*measured, strict=True))
+                measured.append((decode, bare, best, rig.bound(decode, best), rig.stage_rate(pictures)))
+        decode, bare, best, bound, stage = (median(column) for column in zip(*measured, strict=True))
         rates[size] = stage
-        with_thumbnails = rig.bound(rig.decode_rate(pictures, thumbnails=True), inference)
+        with_thumbnails = rig.bound(rig.decode_rate(pictures, thumbnails=True), best)
         rows.append(
             [
                 f"{size[0]}x{size[1]}, {sum(map(len, pictures)) / len(pictures) / 1000:.0f} kB",
-                f"{decode:.0f}", f"{inference:.0f}", f"{bound:.0f}", f"{stage:.0f}",
-                f"{median(each[3] / each[2] for each in measured):.0%}",
+                f"{decode:.0f}", f"{bare:.0f}", f"{best:.0f}", f"{bound:.0f}", f"{stage:.0f}",
+                f"{median(each[4] / each[3] for each in measured):.0%}",
                 f"{stage / with_thumbnails:.0%}",
                 f"{median(noted):.0f} %" if noted else "-",
             ]
@@ -232,8 +236,8 @@ def stage_table(rig: Rig) -> dict[tuple[int, int], float]:
         f"Stage without Kafka, batches of {batch}, {rig.embedder.file.file} on {rig.embedder.provider.name}",
         rows,
         [
-            "picture", "decode only", f"inference only, bare, {batch}", "bound of both", "stage", "stage / bound",
-            "stage / bound with thumbnails", "GPU busy",
+            "picture", "decode only", f"inference only, bare, {batch}", "inference only, best", "bound of both", "stage",
+            "stage / bound", "stage / bound with thumbnails", "GPU busy",
         ],
     )  # fmt: skip
     return rates
@@ -263,7 +267,11 @@ def precision_table(device: str) -> None:
     """Measure the precisions, and what the processor is made for."""
     rows = []
     for precision in ("fp32", "fp16", "int8"):
-        rig = Rig(device, precision=precision)
+        try:
+            rig = Rig(device, precision=precision)
+        except FarpointError as error:  # a GPU has no kernels for some
+            rows.append([precision, str(error)[:100], "-", "-"])
+            continue
         rows.append([precision, *(f"{rig.embedder_rate(batch, 1.5):.0f}" for batch in (1, 4, 32))])
     instructions = f"int8 instructions: {int8_instructions() or 'none known'}"
     print_table(f"Precisions, our embedder alone ({instructions})", rows, ["precision", "1", "4", "32"])
@@ -280,7 +288,8 @@ def providers_table(rig: Rig) -> None:
     for precision in ("fp32", "int8"):
         model = load_model_file(rig.settings.embedder.model, rig.card.files[precision])
         for name in [*others, "CPUExecutionProvider"]:
-            session = onnxruntime.InferenceSession(model, providers=[name, "CPUExecutionProvider"])
+            wanted = list(dict.fromkeys([name, "CPUExecutionProvider"]))
+            session = onnxruntime.InferenceSession(model, providers=wanted)
             rate = [rig.inference_rate((session, session.get_inputs()[0].name), batch, 1.5) for batch in (1, 4, 32)]
             rows.append([precision, session.get_providers()[0], *(f"{each:.0f}" for each in rate)])
     print_table("Execution providers, bare", rows, ["precision", "provider", "1", "4", "32"])

@@ -29,7 +29,7 @@ def recipes() -> tuple[str, str, str]:
 
 
 def transformer(*, clip: bool) -> Any:
-    """Build a small vision transformer as DINOv2 (layer scale, class token) or CLIP (norm before, projection) has it."""
+    """Build a small vision transformer as DINOv2 (layer scale) or CLIP (norm before, projection) has it."""
     import torch
     from torch import nn
 
