@@ -215,8 +215,8 @@ def stage_table(rig: Rig) -> dict[tuple[int, int], float]:
             for _ in range(ROUNDS):
                 decode = rig.decode_rate(pictures)
                 bare = rig.inference_rate(session, batch)
-                # In smaller pieces a CPU is faster, and so is ONNX Runtime without spinning threads: the bound is that of
-                # the best way to run it, ours among them.
+                # In smaller pieces a CPU is faster, and so is ONNX Runtime without spinning threads: the bound is that
+                # of the best way to run it, ours among them.
                 best = max(bare, rig.inference_rate(session, 4), rig.embedder_rate(batch))
                 noted.clear()
                 measured.append((decode, bare, best, rig.bound(decode, best), rig.stage_rate(pictures)))
@@ -236,8 +236,8 @@ def stage_table(rig: Rig) -> dict[tuple[int, int], float]:
         f"Stage without Kafka, batches of {batch}, {rig.embedder.file.file} on {rig.embedder.provider.name}",
         rows,
         [
-            "picture", "decode only", f"inference only, bare, {batch}", "inference only, best", "bound of both", "stage",
-            "stage / bound", "stage / bound with thumbnails", "GPU busy",
+            "picture", "decode only", f"inference only, bare, {batch}", "inference only, best", "bound of both",
+            "stage", "stage / bound", "stage / bound with thumbnails", "GPU busy",
         ],
     )  # fmt: skip
     return rates

@@ -257,7 +257,7 @@ async def test_batches_grow_with_what_there_is_to_do() -> None:
         await asyncio.wait_for(until(lambda: embedder.sizes == [1]), 5)
         for offset in range(1, 6):
             await stage.put(frame(offset))
-        await asyncio.sleep(0.3)
+            await asyncio.sleep(0.05)
         assert embedder.sizes == [1], "it gathers while the device is busy"
         embedder.gate.release()
         await asyncio.wait_for(until(lambda: embedder.sizes == [1, 5]), 5)
