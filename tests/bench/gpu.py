@@ -38,7 +38,7 @@ def gpu_decode_table(rig: Rig) -> None:
             decoder.decode(list(pictures))
             return len(pictures)
 
-        rows.append([f"{size[0]}x{size[1]}", f"{rig.decode_rate(pictures):.0f}", f"{paced(step):.0f}"])
+        rows.append([f"{size[0]}x{size[1]}", f"{rig.decode_rate(pictures)[0]:.0f}", f"{paced(step):.0f}"])
     print_table(
         "JPEG decoding, pictures a second", rows, ["picture", f"CPU, {rig.threads} threads", "GPU, nvImageCodec"]
     )

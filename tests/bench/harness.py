@@ -82,6 +82,22 @@ class Bench:
             child.wait_for_line("worker ready", 120)
             yield child
 
+    def processor_seconds(self) -> tuple[float, float]:
+        """Return the seconds of processor time that the running workers and the broker have taken."""
+        workers = broker = 0.0
+        mine = psutil.Process().children(recursive=True)
+        for process in mine:
+            try:
+                command, times = process.cmdline(), process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            seconds = times.user + times.system
+            if "farpoint.cli" in command and "worker" in command and "-I" not in command:
+                workers += seconds
+            elif command and command[0].endswith("java"):
+                broker += seconds
+        return workers, broker
+
     def worker_rss(self) -> float:
         """Return the resident memory of the running worker, MiB."""
         rss = 0.0
