@@ -169,7 +169,9 @@ def problem_with_libraries(provider: str) -> Problem | None:
         missing = re.match(r"(\S+): cannot open shared object", str(error))
         what = f"the library {missing[1]} is not found" if missing else " ".join(str(error).split())[:300]
         remedy = _LIBRARIES_REMEDY
-        if missing and missing[1].startswith("libnv"):
+        if missing and missing[1].startswith("libcuda.so"):
+            remedy = "the NVIDIA driver brings it: install that"
+        elif missing and missing[1].startswith(("libnvinfer", "libnvonnxparser")):
             remedy = f"install TensorRT so that {missing[1]} is found (LD_LIBRARY_PATH), or set the device to cuda"
         return Problem(f"{what}, which {name} of onnxruntime {onnxruntime.__version__} needs", remedy)
     return None

@@ -93,7 +93,8 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_loader_says_which_library_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What the system's loader answers about a provider's library becomes a reason and a remedy."""
-    said = "libcublasLt.so.13: cannot open shared object file: No such file or directory"
+    words = "cannot open shared object file: No such file or directory"
+    said = f"libcublasLt.so.13: {words}"
 
     def load(name: str, **_: Any) -> None:
         if "shared" not in name:
@@ -104,10 +105,11 @@ def test_the_loader_says_which_library_is_missing(monkeypatch: pytest.MonkeyPatc
     assert problem is not None
     assert "libcublasLt.so.13 is not found" in problem.reason
     assert "farpoint[cuda]" in problem.remedy
-    said = "libnvinfer.so.10: cannot open shared object file: No such file or directory"
-    problem = cuda.problem_with_libraries(cuda.TENSORRT)
-    assert problem is not None
-    assert "install TensorRT" in problem.remedy
+    for library, remedy in (("libnvinfer.so.10", "install TensorRT"), ("libcuda.so.1", "the NVIDIA driver")):
+        said = f"{library}: {words}"
+        problem = cuda.problem_with_libraries(cuda.TENSORRT)
+        assert problem is not None
+        assert remedy in problem.remedy
 
 
 def test_a_driver_that_does_not_start_is_told_from_none() -> None:
