@@ -51,7 +51,7 @@ FRAME = (800, 600)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LOADS = (0.25, 0.5, 0.9)
 SECONDS = 0.7
-ROUNDS = 7
+ROUNDS = 5
 DECODED = 32
 DIFFERENT = 64
 SOURCES = 8
@@ -304,9 +304,9 @@ def batch_table(rig: Rig) -> None:
     rows = [
         [
             batch,
-            f"{rig.inference_rate(session, batch, 1.0):.0f}",
-            f"{rig.embedder_rate(batch, 1.0):.0f}",
-            f"{rig.stage_rate(pictures, 1.5, batch):.0f}",
+            f"{rig.inference_rate(session, batch, 0.6):.0f}",
+            f"{rig.embedder_rate(batch, 0.6):.0f}",
+            f"{rig.stage_rate(pictures, 0.8, batch):.0f}",
         ]
         for batch in BATCHES
     ]
@@ -326,7 +326,7 @@ def precision_table(device: str) -> None:
         except FarpointError as error:  # a GPU has no kernels for some
             rows.append([precision, str(error)[:100], "-", "-"])
             continue
-        rows.append([precision, *(f"{rig.embedder_rate(batch, 1.5):.0f}" for batch in (1, 4, 32))])
+        rows.append([precision, *(f"{rig.embedder_rate(batch, 1.0):.0f}" for batch in (1, 4, 32))])
     instructions = f"int8 instructions: {int8_instructions() or 'none known'}"
     print_table(f"Precisions, our embedder alone ({instructions})", rows, ["precision", "1", "4", "32"])
 
@@ -344,7 +344,7 @@ def providers_table(rig: Rig) -> None:
         for name in [*others, "CPUExecutionProvider"]:
             wanted = list(dict.fromkeys([name, "CPUExecutionProvider"]))
             session = onnxruntime.InferenceSession(model, providers=wanted)
-            rate = [rig.inference_rate((session, session.get_inputs()[0].name), batch, 1.5) for batch in (1, 4, 32)]
+            rate = [rig.inference_rate((session, session.get_inputs()[0].name), batch, 1.0) for batch in (1, 4, 32)]
             rows.append([precision, session.get_providers()[0], *(f"{each:.0f}" for each in rate)])
     print_table("Execution providers, bare", rows, ["precision", "provider", "1", "4", "32"])
 
@@ -360,7 +360,7 @@ def _stage_in_process(arguments: tuple[str, int, int]) -> tuple[float, float, fl
 def gil_table(rig: Rig) -> None:
     """Compare one process of many threads with as many processes of one thread: the lock would show as a difference."""
     pictures = jpegs(*FRAME)
-    one = rig.stage_cost(pictures, 4.0)
+    one = rig.stage_cost(pictures, 3.0)
     count = rig.threads if rig.device == "cpu" else min(4, rig.threads)
     threads = 1 if rig.device == "cpu" else max(1, rig.threads // count)
     with multiprocessing.get_context("spawn").Pool(count) as pool:
@@ -427,7 +427,7 @@ def kafka_tables(rig: Rig, without: tuple[float, float], frames: int) -> None:
                     for after, first in zip(run.processor_seconds(), before, strict=True)
                 )
             rate = rate or found
-            alone = rig.stage_rate(pictures, 4.0)
+            alone = rig.stage_rate(pictures, 3.0)
             rows.append(
                 [
                     processes, f"{found:.0f}", f"{alone:.0f}", f"{found / alone:.0%}", f"{worker:.2f}", f"{broker:.2f}",
@@ -575,7 +575,7 @@ def main(device: str, arguments: Sequence[str]) -> None:
     gil_table(rig)
     if device == "cpu":
         providers_table(rig)
-    memory_table(rig, int(next(itertools.chain((a[9:] for a in arguments if a.startswith("--frames=")), ["4000"]))))
+    memory_table(rig, int(next(itertools.chain((a[9:] for a in arguments if a.startswith("--frames=")), ["2000"]))))
     kafka_tables(rig, rates[FRAME], (1000 if quick else 3000) if device == "cpu" else 20_000)
 
 
