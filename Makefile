@@ -4,7 +4,7 @@ VENV   := .venv
 PIP    := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: help install demo test test-deploy boards-preview lint format chaos fuzz soak bench bench-core docs audit clean
+.PHONY: help install demo test test-deploy test-gpu boards-preview lint format chaos fuzz soak bench bench-core bench-embed bench-gpu docs audit clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-train: $(VENV)/.installed
 	@echo "installing torch for the tests of the exporter (about 5 GB, some minutes)"
 	$(PIP) --editable '.[demo,dev,train]'
+	@touch $@
+
+# CUDA and cuDNN from Python packages; the driver must be there.
+$(VENV)/.installed-cuda: $(VENV)/.installed
+	@echo "installing the CUDA libraries (about 3 GB, some minutes)"
+	$(PIP) --editable '.[demo,dev,cuda]'
 	@touch $@
 
 demo: install ## Run the whole product on this machine, on real video
@@ -59,6 +65,15 @@ bench: install ## Measure: frames, vectors, latency and memory; prints the table
 
 bench-core: install ## Measure the numerical core; DATA=folder with ADBench's .npz files adds those
 	$(VENV)/bin/python -m tests.bench.core $(DATA)
+
+bench-embed: install ## Measure the embed stage on the CPU against the bare device; ARGS=--quick for a first look
+	$(VENV)/bin/python -m tests.bench.embed $(ARGS)
+
+bench-gpu: $(VENV)/.installed-cuda ## The same on a GPU, with TensorRT and decoding on the GPU where they are to be had
+	$(VENV)/bin/python -m tests.bench.gpu $(ARGS)
+
+test-gpu: $(VENV)/.installed-cuda ## Run the tests that need a GPU
+	$(PYTEST) tests/gpu
 
 docs: install ## Generate what is generated: schemas, AsyncAPI, the settings and metrics pages, boards, the chart's rules
 	$(VENV)/bin/python -m farpoint.schemas

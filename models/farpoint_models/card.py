@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 Device = Literal["cpu", "cuda"]
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 SHIPPED_MODEL: Final = "efficientnet-lite0"
 
@@ -67,12 +67,12 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Agreement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How well a quantised model agrees with the full one on pictures it was not calibrated on.
+    """How well a model of fewer bits agrees with the full one on pictures that its making never saw.
 
     Parameters
     ----------
     reference
-        What it was compared with.
+        What it was compared with, and where both ran.
     pictures
         How many held-out pictures.
     mean_cosine, min_cosine
@@ -116,7 +116,11 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     sha256
         Of its bytes, hexadecimal; None in a card written by hand: then the file is taken as it is.
     canary
-        The first components of the embedding of `embedder.canary_image`; None: the model is not tried at start.
+        The first components of the embedding of `embedder.canary_image`; None: what the model gives at its start stands
+        in for it, so that only later drift is seen.
+    canary_cosine
+        Least cosine between that and what the device computes, at start and ever after; None: the customary one of the
+        precision.
     parity, calibration, agreement
         What was measured when it was made.
     """
@@ -124,6 +128,7 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     file: _Name
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
     canary: tuple[float, ...] | None = None
+    canary_cosine: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     parity: Parity | None = None
     calibration: Calibration | None = None
     agreement: Agreement | None = None
@@ -140,10 +145,13 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         D, components of an embedding.
     input
         What it takes in.
+    output
+        Name of the graph's output that is the embedding; None: its first.
     files
-        `fp32` and, if there is one, `int8`.
+        `fp32` and, where there are, `fp16` and `int8`.
     prefer
-        Which of them each device runs; `fp32` where nothing is said.
+        Which of them each device runs; `fp32` where nothing is said. A CPU without instructions for products of 8 bits
+        runs `fp32` instead of `int8`.
     opset
         ONNX operator set of the files.
     licence, source, description
@@ -162,6 +170,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     revision: Annotated[int, msgspec.Meta(ge=1)]
     dimension: Annotated[int, msgspec.Meta(ge=1, le=65536)]
     input: ModelInput
+    output: str | None = None
     files: dict[Precision, ModelFile] = msgspec.field(default_factory=lambda: {"fp32": ModelFile(file="model.onnx")})
     prefer: dict[Device, Precision] = msgspec.field(default_factory=dict)
     opset: int | None = None
@@ -183,11 +192,11 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return f"{self.name}@{self.revision}"
 
     def precision_for(self, device: Device) -> Precision:
-        """Say which of the files a device runs."""
+        """Say which of the files a device should run."""
         return self.prefer.get(device, "fp32")
 
     def file_for(self, device: Device) -> ModelFile:
-        """Give the file that a device runs."""
+        """Give the file that a device should run."""
         return self.files[self.precision_for(device)]
 
     @classmethod

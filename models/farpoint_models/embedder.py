@@ -1,21 +1,37 @@
 """Device batches of pictures in, embeddings out."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from farpoint_models.card import ModelCard, ModelCardError, ModelFile, ModelInput, load_card, load_model_file
+from farpoint_models.binding import bound
+from farpoint_models.card import (
+    Device,
+    ModelCard,
+    ModelCardError,
+    ModelFile,
+    ModelInput,
+    Precision,
+    load_card,
+    load_model_file,
+)
 from farpoint_models.images import Image, ImageBatch, preprocess, stack
+from farpoint_models.instructions import int8_instructions
+from farpoint_models.placement import placement_of
 from farpoint_models.providers import (
     ExecutionProvider,
     ProviderUnavailableError,
     RequestedDevice,
     candidate_devices,
     open_session,
+    require_placement,
+    tensorrt_options,
 )
 
 Embeddings = NDArray[np.float32]
@@ -27,7 +43,30 @@ CUDA_BATCH_SIZES: Final = (1, 8, 32, 64)
 CANARY_COMPONENTS: Final = 64
 """How many components of the canary's embedding a card keeps."""
 
-_LEAST_CANARY_COSINE: Final = {"fp32": 0.9999, "int8": 0.995}
+# What rounding explains: fp32 differs by the order of sums (TF32 on a GPU), the others by their bits as well.
+_LEAST_CANARY_COSINE: Final[dict[Precision, float]] = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.995}
+
+RequestedPrecision = Literal["auto", "fp32", "fp16", "int8"]
+
+
+class DeviceError(RuntimeError):
+    """The device failed in the middle of its work; nothing that was on it came out."""
+
+
+class CanaryError(RuntimeError):
+    """The device no longer computes what it should; what came out of late is doubtful.
+
+    Parameters
+    ----------
+    message
+        One line for people.
+    cosine
+        Between what came out and what should have.
+    """
+
+    def __init__(self, message: str, cosine: float) -> None:
+        super().__init__(message)
+        self.cosine = cosine
 
 
 class Embedder(Protocol):
@@ -57,7 +96,18 @@ class Embedder(Protocol):
         """Which of the card's files it really runs."""
 
     def warm_up(self) -> None:
-        """Run every batch size once, so that the first picture is not the slowest."""
+        """Run every batch size once, so that the first picture is not the slowest, and try the canary."""
+
+    def check_canary(self) -> float:
+        """Embed the canary, and return its cosine to what it should be.
+
+        Raises
+        ------
+        CanaryError
+            It is less than the card allows.
+        DeviceError
+            The device failed.
+        """
 
     def embed(self, batch: ImageBatch) -> Embeddings:
         """Embed a batch.
@@ -76,6 +126,8 @@ class Embedder(Protocol):
         ------
         ValueError
             The batch has another type or shape than the card says.
+        DeviceError
+            The device failed.
         """
 
 
@@ -84,25 +136,31 @@ class OnnxEmbedder:
 
     A device batch is run in a few fixed sizes only: memory of shapes that vary is never given back (ONNX Runtime
     #24376). On the CPU a batch is cut into such sizes exactly, on the GPU the last piece is filled up, since there an
-    empty place costs nothing.
+    empty place costs nothing; what comes out of empty places is dropped. Inputs and outputs are bound: on the GPU to
+    memory that stays, on the CPU to the caller's own.
 
     Parameters
     ----------
     folder
         With `card.json` and the files it names.
     device
-        `auto`: CUDA if it starts, else the CPU; `cpu`; `cuda`: CUDA, or an error.
+        `auto`: CUDA if it starts, else the CPU; `cpu`; `cuda` or `tensorrt`: that, or an error.
+    precision
+        `auto`: the file that the card prefers for the device, but fp32 instead of int8 on a CPU without instructions
+        for it; else the file of that precision.
     threads
         Threads of one inference on the CPU; 0: all cores.
     batch_sizes
         The fixed sizes, ascending, starting with 1; None: what was measured to be good for the device.
+    engine_cache
+        Folder where TensorRT keeps what it built.
 
     Raises
     ------
     ModelCardError
         The folder is incomplete, a file is not the one the card describes, or the graph does not fit the card.
     ProviderUnavailableError
-        `cuda` was asked for and cannot be had.
+        A GPU was asked for and cannot be had, or computes only part of the graph.
     """
 
     def __init__(
@@ -110,16 +168,60 @@ class OnnxEmbedder:
         folder: Path,
         *,
         device: RequestedDevice = "auto",
+        precision: RequestedPrecision = "auto",
         threads: int = 0,
         batch_sizes: Sequence[int] | None = None,
+        engine_cache: Path | None = None,
     ) -> None:
+        if batch_sizes is not None and (list(batch_sizes) != sorted(set(batch_sizes)) or batch_sizes[0] != 1):
+            raise ValueError(f"batch sizes must ascend from 1, not {tuple(batch_sizes)}")
         self.card = load_card(folder)
-        self._session, self.provider, self.file = _open(folder, self.card, device, threads)
-        self._pad = self.provider.device == "cuda"
+        devices, note = candidate_devices(device)
+        for candidate in devices:
+            try:
+                self._open(folder, candidate, device, precision, note, threads, batch_sizes, engine_cache)
+                break
+            except ProviderUnavailableError as error:
+                if candidate == devices[-1]:
+                    raise
+                note = f"{devices[-1]}, because cuda did not start: {error}"
+
+    def _open(
+        self,
+        folder: Path,
+        device: Device,
+        requested: RequestedDevice,
+        precision: RequestedPrecision,
+        note: str,
+        threads: int,
+        batch_sizes: Sequence[int] | None,
+        engine_cache: Path | None,
+    ) -> None:
+        self._pad = device == "cuda"
         self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if self._pad else CPU_BATCH_SIZES))
-        if list(self._sizes) != sorted(set(self._sizes)) or self._sizes[0] != 1:
-            raise ValueError(f"batch sizes must ascend from 1, not {self._sizes}")
-        self._input = _fitting_input(self._session, self.card)
+        self.precision, why = chosen_precision(self.card, device, precision)
+        self.file = self.card.files[self.precision]
+        model = load_model_file(folder, self.file)
+        options = None
+        if requested == "tensorrt":
+            # The session's own name for its input is not known before there is one; opening it on the CPU tells.
+            plain, _ = open_session(model, "cpu", requested, note, threads=1)
+            options = tensorrt_options(
+                {_fitting_input(plain, self.card): _shape(self.card)}, self._sizes[-1], engine_cache
+            )
+        with TemporaryDirectory(prefix="farpoint-profile-") as profile:
+            session, provider = open_session(
+                model, device, requested, note + why, threads=threads, tensorrt_options=options, profile=Path(profile)
+            )
+            name = _fitting_input(session, self.card)
+            placement = placement_of(session, {name: np.zeros((1, *_shape(self.card)), self.card.input.dtype)})
+        self.provider = replace(provider, placement=placement)
+        require_placement(self.provider)
+        self._device = bound(session, name, _output(session, self.card), self.card, device, self._sizes)
+        self._canary = stack([preprocess(canary_image(), self.card)])
+        self._expected: Embeddings | None = None
+        if self.file.canary is not None:
+            self._expected = np.asarray(self.file.canary, np.float32)
 
     @property
     def model_id(self) -> str:
@@ -131,6 +233,11 @@ class OnnxEmbedder:
         """D, components of an embedding."""
         return self.card.dimension
 
+    @property
+    def least_canary_cosine(self) -> float:
+        """Cosine of the canary below which the device is not believed."""
+        return self.file.canary_cosine or _LEAST_CANARY_COSINE[self.precision]
+
     def warm_up(self) -> None:
         """Run every batch size once, and look whether the card's canary comes out as it should.
 
@@ -139,20 +246,26 @@ class OnnxEmbedder:
         ModelCardError
             It does not: the model runs here, but computes something else than where it was made.
         """
-        canary = preprocess(canary_image(), self.card)
-        embedding = self.embed(canary[np.newaxis])[0]
-        for size in self._sizes[1:]:
-            self.embed(stack([canary] * size))
-        if self.file.canary is None:
-            return
-        expected = np.asarray(self.file.canary, np.float32)
-        cosine = _cosine(embedding[: len(expected)], expected)
-        least = _LEAST_CANARY_COSINE["int8" if self.file is self.card.files.get("int8") else "fp32"]
-        if not cosine >= least:
-            raise ModelCardError(
+        for size in self._sizes:
+            self.embed(stack([self._canary[0]] * size))
+        try:
+            self.check_canary()
+        except CanaryError as error:
+            raise ModelCardError(str(error)) from None
+
+    def check_canary(self) -> float:
+        """Embed the canary and compare it with the card's; see `Embedder.check_canary`."""
+        embedding = self.embed(self._canary)[0]
+        if self._expected is None:
+            self._expected = embedding
+        cosine = _cosine(embedding[: len(self._expected)], self._expected)
+        if not cosine >= self.least_canary_cosine:
+            raise CanaryError(
                 f"{self.file.file} computes something else on {self.provider.name} than where it was made: "
-                f"cosine of the canary {cosine:.4f}, expected at least {least}"
+                f"cosine of the canary {cosine:.4f}, expected at least {self.least_canary_cosine}",
+                cosine,
             )
+        return cosine
 
     def embed(self, batch: ImageBatch) -> Embeddings:
         """Embed a batch of any size; see `Embedder.embed`."""
@@ -161,11 +274,12 @@ class OnnxEmbedder:
         start = 0
         for size in pieces(len(batch), self._sizes, pad=self._pad):
             piece = batch[start : start + size]
-            real = len(piece)
-            if real < size:
-                piece = np.concatenate([piece, np.zeros((size - real, *piece.shape[1:]), piece.dtype)])
-            embeddings[start : start + real] = self._session.run(None, {self._input: piece})[0][:real]
-            start += real
+            try:
+                self._device.run(piece, embeddings[start : start + len(piece)], size)
+            except Exception as error:  # ONNX Runtime has a dozen classes of its own
+                said = " ".join(str(error).split())[:300]
+                raise DeviceError(f"{self.provider.name} failed: {said}") from error
+            start += len(piece)
         return embeddings
 
 
@@ -207,6 +321,10 @@ class DummyEmbedder:
 
     def warm_up(self) -> None:
         """Nothing to warm."""
+
+    def check_canary(self) -> float:
+        """Mean colours do not drift."""
+        return 1.0
 
     def embed(self, batch: ImageBatch) -> Embeddings:
         """Embed a batch; see `Embedder.embed`."""
@@ -257,8 +375,7 @@ def check_batch(batch: ImageBatch, card: ModelCard) -> None:
     ValueError
         The batch has another type or shape than the card says.
     """
-    side = (card.input.height, card.input.width)
-    expected = (*side, 3) if card.input.layout == "NHWC" else (3, *side)
+    expected = _shape(card)
     if batch.shape[1:] != expected or batch.dtype != card.input.dtype:
         wanted = f"(N, {', '.join(map(str, expected))}) {card.input.dtype}"
         raise ValueError(f"{card.id} takes {wanted}, not {batch.shape} {batch.dtype}")
@@ -286,19 +403,40 @@ def canary_image() -> Image:
     return image
 
 
-def _open(
-    folder: Path, card: ModelCard, requested: RequestedDevice, threads: int
-) -> tuple[Any, ExecutionProvider, ModelFile]:
-    devices, note = candidate_devices(requested)
-    for device in devices:
-        file = card.file_for(device)
-        try:
-            return *open_session(load_model_file(folder, file), device, requested, note, threads=threads), file
-        except ProviderUnavailableError as error:
-            if device == devices[-1]:
-                raise
-            note = f"{devices[-1]}, because cuda did not start: {error}"
-    raise AssertionError("there is at least one device")
+def chosen_precision(card: ModelCard, device: Device, asked: RequestedPrecision) -> tuple[Precision, str]:
+    """Choose which of a card's files a device runs, and say why where that is not obvious.
+
+    Raises
+    ------
+    ModelCardError
+        The card has no file of the precision that was asked for.
+
+    Examples
+    --------
+    >>> from farpoint_models.card import shipped_model_folder
+    >>> chosen_precision(load_card(shipped_model_folder()), "cpu", "fp32")
+    ('fp32', '; fp32 as asked')
+    """
+    if asked != "auto":
+        if asked not in card.files:
+            raise ModelCardError(f"{card.id} has no {asked} file, only {', '.join(sorted(card.files))}")
+        return asked, f"; {asked} as asked"
+    preferred = card.precision_for(device)
+    if device == "cpu" and preferred == "int8":
+        instructions = int8_instructions()
+        if instructions is None:
+            return "fp32", "; fp32, because this processor has no instructions for int8"
+        return "int8", f"; int8, because this processor has {instructions}"
+    return preferred, f"; {preferred}"
+
+
+def _shape(card: ModelCard) -> tuple[int, int, int]:
+    side = (card.input.height, card.input.width)
+    return (*side, 3) if card.input.layout == "NHWC" else (3, *side)
+
+
+def _output(session: Any, card: ModelCard) -> str:
+    return card.output or str(session.get_outputs()[0].name)
 
 
 def _fitting_input(session: Any, card: ModelCard) -> str:
@@ -308,11 +446,19 @@ def _fitting_input(session: Any, card: ModelCard) -> str:
     types = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
     if inputs[0].type != types[card.input.dtype]:
         raise ModelCardError(f"{card.id}: the graph takes {inputs[0].type}, the card says {card.input.dtype}")
+    named = {output.name: output for output in outputs}
+    wanted = card.output or outputs[0].name
+    if wanted not in named:
+        raise ModelCardError(f"{card.id}: the graph has no output {wanted!r}, only {', '.join(named)}")
+    shape, kind = named[wanted].shape, named[wanted].type
     # Names and None stand for sizes that are open.
-    if len(outputs[0].shape) != 2 or outputs[0].shape[1] not in {card.dimension, None}:
-        raise ModelCardError(f"{card.id}: the graph gives {outputs[0].shape}, the card says (N, {card.dimension})")
+    if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != card.dimension):
+        raise ModelCardError(f"{card.id}: the graph gives {shape}, the card says (N, {card.dimension})")
+    if kind != "tensor(float)":
+        raise ModelCardError(f"{card.id}: the graph gives {kind}; expected tensor(float), also from an fp16 file")
     return str(inputs[0].name)
 
 
 def _cosine(a: Embeddings, b: Embeddings) -> float:
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    cosine = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    return min(1.0, cosine) if np.isfinite(cosine) else 0.0

@@ -10,7 +10,7 @@ Every picture ends as uint8, height x width x 3, RGB, upright:
 """
 
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import cv2
 import numpy as np
@@ -128,7 +128,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, min_side: int | N
     return _upright(image, header.orientation)
 
 
-def preprocess(image: Image, card: ModelCard) -> ImageBatch:
+def preprocess(image: Image, card: ModelCard, out: ImageBatch | None = None) -> ImageBatch:
     """Bring one picture into the form that a model takes in.
 
     Pixels are halved (2 x 2 mean) while both sides keep the model's size, then bilinear: the mean of what each pixel
@@ -140,6 +140,8 @@ def preprocess(image: Image, card: ModelCard) -> ImageBatch:
         uint8, (H, W, 3), RGB.
     card
         Of the model: input size, layout, type and normalisation.
+    out
+        When given, filled and returned: a row of a batch, C-contiguous, of the type and shape that the model takes in.
 
     Returns
     -------
@@ -156,12 +158,20 @@ def preprocess(image: Image, card: ModelCard) -> ImageBatch:
     wanted = card.input
     if wanted.resize == "crop":
         image = _central(image, wanted.width / wanted.height)
-    resized = _resize(image, wanted.width, wanted.height)
+    direct = out if out is not None and wanted.dtype == "uint8" and wanted.layout == "NHWC" else None
+    resized = _resize(image, wanted.width, wanted.height, cast("Image | None", direct))
+    if direct is not None:
+        return direct
+    if out is None:
+        shape = (wanted.height, wanted.width, 3)
+        out = cast("ImageBatch", np.empty(shape if wanted.layout == "NHWC" else (3, *shape[:2]), wanted.dtype))
+    target: NDArray[Any] = out if wanted.layout == "NHWC" else out.transpose(1, 2, 0)
     if wanted.dtype == "uint8":
-        return resized if wanted.layout == "NHWC" else np.ascontiguousarray(resized.transpose(2, 0, 1))
-    normalised: NDArray[np.float32] = np.subtract(resized, wanted.mean, dtype=np.float32)
-    normalised /= np.asarray(wanted.std, np.float32)
-    return normalised if wanted.layout == "NHWC" else np.ascontiguousarray(normalised.transpose(2, 0, 1))
+        target[:] = resized
+    else:
+        np.subtract(resized, np.asarray(wanted.mean, np.float32), out=target, dtype=np.float32)
+        target /= np.asarray(wanted.std, np.float32)
+    return out
 
 
 def stack(images: Sequence[ImageBatch]) -> ImageBatch:
@@ -289,7 +299,7 @@ def _central(image: Image, aspect: float) -> Image:
     return image[top : top + kept_height, left : left + kept_width]
 
 
-def _resize(image: Image, width: int, height: int) -> Image:
+def _resize(image: Image, width: int, height: int, out: Image | None = None) -> Image:
     while image.shape[1] >= 2 * width and image.shape[0] >= 2 * height:
         half_height, half_width = image.shape[0] // 2, image.shape[1] // 2
         # An exact 2 x 2 mean is vectorised and any other ratio is not: an odd last row or column is left out.
@@ -297,6 +307,9 @@ def _resize(image: Image, width: int, height: int) -> Image:
         image = cv2.resize(even, (half_width, half_height), interpolation=cv2.INTER_AREA)
     ratio = max(image.shape[1] / width, image.shape[0] / height)
     if ratio == 1.0 and image.shape[:2] == (height, width):
-        return np.ascontiguousarray(image)
+        if out is None:
+            return np.ascontiguousarray(image)
+        out[:] = image
+        return out
     method = cv2.INTER_LINEAR if ratio <= _MAX_BILINEAR_RATIO else cv2.INTER_AREA
-    return cv2.resize(image, (width, height), interpolation=method)
+    return cv2.resize(image, (width, height), dst=out, interpolation=method)

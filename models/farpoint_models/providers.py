@@ -1,22 +1,24 @@
 """Which execution provider runs a model: asked for, and really had.
 
 ONNX Runtime lists CUDA as available wherever its GPU package is installed and falls back to the CPU without an error
-when CUDA does not start. Only a session that exists tells the truth; so a choice here is made by creating one.
+when CUDA does not start. Only a session that exists tells the truth, and only a profile of a run tells where the nodes
+of a graph are computed; so a choice here is made by creating a session and looking.
 """
 
-import ctypes
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import onnxruntime
 
+from farpoint_models import cuda
 from farpoint_models.card import Device
+from farpoint_models.cuda import CUDA, TENSORRT
+from farpoint_models.placement import Placement
 
-RequestedDevice = Literal["auto", "cpu", "cuda"]
+RequestedDevice = Literal["auto", "cpu", "cuda", "tensorrt"]
 
-_CUDA: Final = "CUDAExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
 _CUDA_OPTIONS: Final[Mapping[str, str]] = {
     # Grow by what is asked, not by doubling: shapes are few and fixed, so the arena settles after the warm-up.
@@ -24,10 +26,7 @@ _CUDA_OPTIONS: Final[Mapping[str, str]] = {
     # The exhaustive search runs again for every new shape and takes seconds.
     "cudnn_conv_algo_search": "HEURISTIC",
 }
-_REMEDY: Final = (
-    "install the NVIDIA driver, CUDA and cuDNN that this onnxruntime-gpu was built for "
-    "(pip install 'onnxruntime-gpu[cuda,cudnn]' brings the libraries), or set the device to auto or cpu"
-)
+_WITHOUT: Final = "or set the device to auto or cpu"
 
 
 class ProviderUnavailableError(RuntimeError):
@@ -41,37 +40,22 @@ class ExecutionProvider:
     Parameters
     ----------
     name
-        As ONNX Runtime calls it: `CPUExecutionProvider` or `CUDAExecutionProvider`.
+        As ONNX Runtime calls it: `CPUExecutionProvider`, `CUDAExecutionProvider` or `TensorrtExecutionProvider`.
     device
         `cpu` or `cuda`.
     requested
-        What was asked for: `auto`, `cpu` or `cuda`.
+        What was asked for: `auto`, `cpu`, `cuda` or `tensorrt`.
     note
         One line for people on why it is this one.
+    placement
+        Which provider ran each node when it was looked at.
     """
 
     name: str
     device: Device
     requested: RequestedDevice
     note: str
-
-
-def cuda_device_count() -> int:
-    """Count the NVIDIA GPUs that the driver shows; 0 where there is no driver.
-
-    Examples
-    --------
-    >>> cuda_device_count() >= 0
-    True
-    """
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
+    placement: Placement = field(default_factory=Placement)
 
 
 def candidate_devices(requested: RequestedDevice) -> tuple[tuple[Device, ...], str]:
@@ -80,7 +64,7 @@ def candidate_devices(requested: RequestedDevice) -> tuple[tuple[Device, ...], s
     Parameters
     ----------
     requested
-        `auto`, `cpu` or `cuda`.
+        `auto`, `cpu`, `cuda` or `tensorrt`.
 
     Returns
     -------
@@ -90,7 +74,7 @@ def candidate_devices(requested: RequestedDevice) -> tuple[tuple[Device, ...], s
     Raises
     ------
     ProviderUnavailableError
-        `cuda` was asked for, and the installed ONNX Runtime or the machine has none.
+        A GPU was asked for, and the installed ONNX Runtime or the machine has none.
     ValueError
         An unknown device.
 
@@ -100,22 +84,26 @@ def candidate_devices(requested: RequestedDevice) -> tuple[tuple[Device, ...], s
     (('cpu',), 'cpu as asked')
     """
     if requested not in get_args(RequestedDevice):
-        raise ValueError(f"unknown device {requested!r}; expected auto, cpu or cuda")
+        raise ValueError(f"unknown device {requested!r}; expected auto, cpu, cuda or tensorrt")
     if requested == "cpu":
         return ("cpu",), "cpu as asked"
-    if _CUDA not in onnxruntime.get_available_providers():
-        missing = "the installed onnxruntime has no CUDA provider; the package with it is onnxruntime-gpu"
-    elif cuda_device_count() == 0:
-        missing = "no NVIDIA GPU found"
-    else:
-        return (("cuda", "cpu"), "a GPU was found") if requested == "auto" else (("cuda",), "cuda as asked")
-    if requested == "cuda":
-        raise ProviderUnavailableError(f"cuda was asked for, but {missing}: {_REMEDY}")
-    return ("cpu",), f"cpu, because {missing}"
+    problem = cuda.problem_with_machine()
+    if problem is None:
+        return (("cuda", "cpu"), "a GPU was found") if requested == "auto" else (("cuda",), f"{requested} as asked")
+    if requested != "auto":
+        raise ProviderUnavailableError(f"{requested} was asked for, but {problem}; {_WITHOUT}")
+    return ("cpu",), f"cpu, because {problem.reason}"
 
 
 def open_session(
-    model: bytes, device: Device, requested: RequestedDevice, note: str, *, threads: int = 0
+    model: bytes,
+    device: Device,
+    requested: RequestedDevice,
+    note: str,
+    *,
+    threads: int = 0,
+    tensorrt_options: Mapping[str, str] | None = None,
+    profile: Path | None = None,
 ) -> tuple[Any, ExecutionProvider]:
     """Create a session and look which provider it really has.
 
@@ -129,6 +117,10 @@ def open_session(
         Go into the answer.
     threads
         Threads of one inference on the CPU; 0 lets ONNX Runtime take all cores.
+    tensorrt_options
+        Of the TensorRT provider, where that was asked for.
+    profile
+        Folder for a profile, which `placement_of` reads and ends; None takes none.
 
     Returns
     -------
@@ -146,19 +138,91 @@ def open_session(
     # and two inference threads on two cores was 10 to 15 % faster.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile / "profile")
+    expected = _CPU if device == "cpu" else TENSORRT if requested == "tensorrt" else CUDA
     wanted: Sequence[Any] = [_CPU]
     if device == "cuda":
-        if hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # CUDA and cuDNN that came as Python packages are found this way only
-        wanted = [(_CUDA, dict(_CUDA_OPTIONS)), _CPU]
+        cuda.preload_libraries()
+        wanted = [(CUDA, dict(_CUDA_OPTIONS)), _CPU]
+        if expected == TENSORRT:
+            wanted = [(TENSORRT, dict(tensorrt_options or {})), *wanted]
     try:
         session = onnxruntime.InferenceSession(model, options, providers=wanted)
     except Exception as error:
         if device == "cpu":
             raise
         said = " ".join(str(error).split())[:300]
-        raise ProviderUnavailableError(f"cuda was asked for, but its session failed ({said}): {_REMEDY}") from error
+        raise _unavailable(expected, f"its session failed ({said})") from error
     name = session.get_providers()[0]
-    if name != (_CUDA if device == "cuda" else _CPU):
-        raise ProviderUnavailableError(f"{device} was asked for, but the session runs on {name}: {_REMEDY}")
+    if name != expected:
+        raise _unavailable(expected, f"the session runs on {name}")
     return session, ExecutionProvider(name, device, requested, note)
+
+
+def tensorrt_options(shapes: Mapping[str, tuple[int, ...]], largest: int, cache: Path | None) -> dict[str, str]:
+    """Return the options of the TensorRT provider: one engine for all batch sizes, 16-bit floats, kept if it may be.
+
+    Parameters
+    ----------
+    shapes
+        Of one picture, by the input's name.
+    largest
+        Largest batch.
+    cache
+        Folder to keep the built engine in; without, each start builds it anew, which takes about a minute.
+
+    Examples
+    --------
+    >>> tensorrt_options({"pictures": (224, 224, 3)}, 64, None)["trt_profile_max_shapes"]
+    'pictures:64x224x224x3'
+    """
+
+    def profile(count: int) -> str:
+        return ",".join(f"{name}:{'x'.join(map(str, (count, *shape)))}" for name, shape in shapes.items())
+
+    options = {
+        "trt_fp16_enable": "1",
+        "trt_profile_min_shapes": profile(1),
+        "trt_profile_opt_shapes": profile(largest),
+        "trt_profile_max_shapes": profile(largest),
+    }
+    if cache is not None:
+        options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache)}
+    return options
+
+
+def require_placement(provider: ExecutionProvider) -> None:
+    """Make sure that a GPU session computes on the GPU, as far as it matters.
+
+    Raises
+    ------
+    ProviderUnavailableError
+        Convolutions or products ran on the CPU.
+
+    Examples
+    --------
+    >>> placement = Placement({"CPUExecutionProvider": 3}, {("CPUExecutionProvider", "Conv"): 2})
+    >>> require_placement(ExecutionProvider("CUDAExecutionProvider", "cuda", "cuda", "", placement))
+    Traceback (most recent call last):
+    ...
+    farpoint_models.providers.ProviderUnavailableError: cuda was asked for, but the CPU computes 2 Conv of the graph ...
+    """
+    strayed = provider.placement.strayed()
+    if provider.device == "cuda" and strayed:
+        listed = ", ".join(f"{count} {operator}" for operator, count in sorted(strayed.items()))
+        asked = provider.requested if provider.requested != "auto" else "cuda"
+        raise ProviderUnavailableError(
+            f"{asked} was asked for, but the CPU computes {listed} of the graph ({provider.placement}): the provider "
+            f"has no kernel for them; export the model with other types or another opset, {_WITHOUT}"
+        )
+
+
+def _unavailable(expected: str, what: str) -> ProviderUnavailableError:
+    asked = "tensorrt" if expected == TENSORRT else "cuda" if expected == CUDA else "cpu"
+    problem = cuda.problem_with_libraries(expected) if expected != _CPU else None
+    if problem is not None:
+        return ProviderUnavailableError(f"{asked} was asked for, but {what}: {problem}, {_WITHOUT}")
+    remedy = "see what `farpoint check` says of the driver and its libraries"
+    return ProviderUnavailableError(f"{asked} was asked for, but {what}; {remedy}, {_WITHOUT}")

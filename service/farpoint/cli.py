@@ -16,6 +16,7 @@ COMMANDS = {
     "alerts": "Print outlier alerts.",
     "clusters": "Print the live clusters.",
     "dead-letters": "Look at dead letters, or send them back.",
+    "models": "Bring models in, list them, show their cards.",
     "check": "Look at everything a deployment needs.",
     "settings": "Print the settings in force.",
 }

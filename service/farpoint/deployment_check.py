@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import kafka
 
+from farpoint.embedders import embedder_threads
 from farpoint.errors import FarpointError
 from farpoint.kafka_clients import connection, kafka_errors
 from farpoint.kafka_rights import missing_rights, needed_rights
@@ -131,8 +132,15 @@ def _model(settings: Settings) -> str:
 def _execution_provider(settings: Settings) -> str:
     wanted = settings.embedder.device
     try:
-        embedder = OnnxEmbedder(settings.embedder.model, device=wanted, threads=settings.embedder.threads)
+        embedder = OnnxEmbedder(
+            settings.embedder.model,
+            device=wanted,
+            precision=settings.embedder.precision,
+            threads=embedder_threads(settings.embedder),
+            engine_cache=settings.embedder.engine_cache,
+        )
         embedder.warm_up()
+        cosine = embedder.check_canary()
     except ProviderUnavailableError as error:
         raise _NotAsItShouldBeError(str(error), "set FARPOINT_EMBEDDER__DEVICE=auto to do without the GPU") from None
     except ModelCardError as error:
@@ -143,7 +151,10 @@ def _execution_provider(settings: Settings) -> str:
             f"the model does not run: {type(error).__name__}: {said}", "export the model again, or take the shipped one"
         ) from None
     provider = embedder.provider
-    return f"{provider.name}, asked for: {provider.requested}; {provider.note}"
+    return (
+        f"{provider.name}, asked for: {provider.requested}; {provider.note}; "
+        f"{embedder.file.file}: {provider.placement}; canary {cosine:.4f}"
+    )
 
 
 def _http_port(settings: Settings) -> str:

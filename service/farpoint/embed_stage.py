@@ -1,35 +1,44 @@
 """The embed stage: pictures in, one EmbeddingBatch for each detector and device batch out."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
+from farpoint.errors import FarpointError
 from farpoint.records import DeadLetter, IncomingRecord, OutgoingRecord, positions_after
 from farpoint.stage import Flush, Stage
 from farpoint.wire import Item, MediaRecord, embeddings_headers, read_media, write_embeddings
 from farpoint_models.card import ModelCard
-from farpoint_models.embedder import Embedder
-from farpoint_models.errors import InvalidRecord
-from farpoint_models.images import ImageBatch, decode_image, preprocess, stack, thumbnail_jpeg
+from farpoint_models.embedder import CanaryError, DeviceError, Embedder
+from farpoint_models.errors import InvalidReason, InvalidRecord
+from farpoint_models.images import ImageBatch, decode_image, preprocess, thumbnail_jpeg
 
 SHARED_DETECTOR = "shared"
 # Well under Kafka's customary limit of 1 MB a record, whatever the model's dimension.
 MAX_BATCH_BYTES = 512 * 1024
+# One is filled while another waits for the device and a third is on it.
+_BUFFERS = 3
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedFrame:
     """A picture ready for the device, with its provenance."""
 
+    record: IncomingRecord
     media: MediaRecord
     thumbnail: bytes
     inputs: ImageBatch
+    """Memory of the batch: another picture's as soon as the batch has been embedded."""
 
     @property
     def item(self) -> Item:
@@ -50,17 +59,20 @@ class DecodedFrame:
 class _Batch:
     records: list[IncomingRecord]
     flush: Flush | None
+    inputs: ImageBatch
     frames: list[DecodedFrame]
     letters: list[DeadLetter]
     outgoing: list[OutgoingRecord]
 
 
-def decode_frame(record: IncomingRecord, card: ModelCard, max_pixels: int) -> DecodedFrame | DeadLetter:
-    """Read and decode one record; what is wrong with it makes a dead letter, not an exception."""
+def decode_frame(
+    record: IncomingRecord, card: ModelCard, max_pixels: int, row: ImageBatch | None = None
+) -> DecodedFrame | DeadLetter:
+    """Read and decode one record into a row of a batch; what is wrong with it makes a dead letter, not an exception."""
     try:
         media = read_media(record.ref, record.key, record.value, record.headers)
         image = decode_image(media.data, max_pixels=max_pixels, min_side=min(card.input.width, card.input.height))
-        return DecodedFrame(media, thumbnail_jpeg(image), preprocess(image, card))
+        return DecodedFrame(record, media, thumbnail_jpeg(image), preprocess(image, card, row))
     except InvalidRecord as error:
         return DeadLetter(record, error)
 
@@ -115,6 +127,9 @@ def _cut(rows: list[int], thumbnail_bytes: list[int], vector_bytes: int) -> list
 class EmbedStage(Stage):
     """Decode in a thread pool, embed in a thread of its own, deliver: three steps, a batch in each.
 
+    Pictures are decoded straight into the batch that goes to the device, and these batches are used again and again:
+    memory does not grow with what comes in. While the device is idle a batch is whatever is there.
+
     Parameters
     ----------
     embedder
@@ -130,10 +145,16 @@ class EmbedStage(Stage):
     def __init__(self, embedder: Embedder, decode_threads: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.embedder = embedder
+        self.canary_seconds = self.settings.embedder.canary_seconds
+        self._decode_threads = decode_threads
         self._decoders = ThreadPoolExecutor(decode_threads, thread_name_prefix="decode")
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._buffers: asyncio.Queue[ImageBatch] = asyncio.Queue()
+        for _ in range(_BUFFERS):
+            self._buffers.put_nowait(_empty_batch(embedder.card, self.max_records))
         self._decoded: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
         self._embedded: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
+        self.hungry.set()
 
     @property
     def topics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -147,53 +168,105 @@ class EmbedStage(Stage):
 
     @property
     def max_wait_seconds(self) -> float:  # type: ignore[override]
-        """How long an incomplete batch waits."""
+        """How long an incomplete batch waits while the device has another."""
         return self.settings.embedder.max_wait_seconds
 
     async def assign(self, partitions: set[tuple[str, int]]) -> None:
         """Be given partitions; this stage keeps nothing between batches."""
 
     async def run(self) -> None:
-        """Run the three steps until cancelled."""
+        """Run the three steps, and the canary now and then, until cancelled."""
         async with asyncio.TaskGroup() as steps:
             steps.create_task(self._decode_batches())
             steps.create_task(self._embed_batches())
             steps.create_task(self._deliver_batches())
+            steps.create_task(self._try_canary_now_and_then())
 
     async def _decode_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            inputs = await self._buffers.get()
             records, flush = await self.take()
-            batch = _Batch(records, flush, [], [], [])
+            batch = _Batch(records, flush, inputs, [], [], [])
+            results: list[DecodedFrame | DeadLetter | None] = [None] * len(records)
             # A flush brings no records, and would count as decoded in no time.
             with self.working("decode"), self.metrics.decode_seconds.time() if records else nullcontext():
-                results = await asyncio.gather(
-                    *(loop.run_in_executor(self._decoders, self._decode, record) for record in records)
+                # One call a thread, not one a picture: each takes the next picture that nobody has.
+                turns = iter(range(len(records)))
+                await asyncio.gather(
+                    *(
+                        loop.run_in_executor(self._decoders, self._decode_some, turns, records, inputs, results)
+                        for _ in range(min(self._decode_threads, len(records)))
+                    )
                 )
-            for result in results:
+            for row, result in enumerate(results):
                 if isinstance(result, DecodedFrame):
+                    if row > len(batch.frames):  # close the gap that a bad picture left
+                        inputs[len(batch.frames)] = inputs[row]
                     batch.frames.append(result)
-                else:
+                elif result is not None:
                     batch.letters.append(result)
+            self.hungry.clear()
             await self._decoded.put(batch)
 
-    def _decode(self, record: IncomingRecord) -> DecodedFrame | DeadLetter:
-        return decode_frame(record, self.embedder.card, self.settings.media.max_pixels)
+    def _decode_some(
+        self,
+        turns: Iterator[int],
+        records: Sequence[IncomingRecord],
+        inputs: ImageBatch,
+        results: list[DecodedFrame | DeadLetter | None],
+    ) -> None:
+        card, max_pixels = self.embedder.card, self.settings.media.max_pixels
+        for row in turns:
+            results[row] = decode_frame(records[row], card, max_pixels, inputs[row])
 
     async def _embed_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            if self._decoded.empty():
+                self.hungry.set()
             batch = await self._decoded.get()
             if batch.frames:
                 self.metrics.batch_frames.observe(len(batch.frames))
                 with self.working("inference"), self.metrics.inference_seconds.time():
-                    batch.outgoing = await loop.run_in_executor(self._device, self._embed, batch.frames)
+                    await loop.run_in_executor(self._device, self._embed, batch)
+            self._buffers.put_nowait(batch.inputs)
             await self._embedded.put(batch)
 
-    def _embed(self, frames: list[DecodedFrame]) -> list[OutgoingRecord]:
-        vectors = self.embedder.embed(stack([frame.inputs for frame in frames]))
+    def _embed(self, batch: _Batch) -> None:
+        try:
+            vectors = self.embedder.embed(batch.inputs[: len(batch.frames)])
+        except DeviceError as error:
+            raise FarpointError(f"{error}; the worker ends, and Kafka redelivers what was not done") from error
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))
+        if not finite.all():  # 16-bit floats overflow on pictures that nobody has seen yet
+            reason = InvalidReason.NON_FINITE_VECTOR
+            invalid = InvalidRecord(
+                reason, f"{self.embedder.model_id} gives numbers that are not finite for this picture"
+            )
+            batch.letters += [
+                DeadLetter(frame.record, invalid) for frame, good in zip(batch.frames, finite, strict=True) if not good
+            ]
+            batch.frames = [frame for frame, good in zip(batch.frames, finite, strict=True) if good]
+            vectors = vectors[finite]
         per_source = self.settings.detector.scope == "source"
-        return embedding_records(frames, vectors, self.embedder.model_id, self.names.embeddings, per_source=per_source)
+        batch.outgoing = embedding_records(
+            batch.frames, vectors, self.embedder.model_id, self.names.embeddings, per_source=per_source
+        )
+
+    async def _try_canary_now_and_then(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.canary_seconds)
+            began = time.perf_counter()
+            try:
+                with self.working("canary"):
+                    cosine = await loop.run_in_executor(self._device, self.embedder.check_canary)
+            except (CanaryError, DeviceError) as error:
+                self.metrics.canary_similarity.set(error.cosine if isinstance(error, CanaryError) else 0.0)
+                raise FarpointError(f"{error}; the worker ends, and its start tries the device again") from error
+            self.metrics.canary_similarity.set(cosine)
+            _log.debug("canary", cosine=round(cosine, 6), seconds=round(time.perf_counter() - began, 4))
 
     async def _deliver_batches(self) -> None:
         while True:
@@ -207,3 +280,9 @@ class EmbedStage(Stage):
             self.done |= positions
             if batch.flush:
                 batch.flush.done.set()
+
+
+def _empty_batch(card: ModelCard, size: int) -> ImageBatch:
+    side = (card.input.height, card.input.width)
+    shape = (*side, 3) if card.input.layout == "NHWC" else (3, *side)
+    return cast("ImageBatch", np.zeros((size, *shape), card.input.dtype))

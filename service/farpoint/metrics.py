@@ -214,6 +214,12 @@ class Metrics:
             "What really runs the model, and what was asked for",
             registry=registry_or_none,
         )
+        self.model_nodes = Gauge(
+            "farpoint_model_nodes",
+            "Nodes of the model's graph by the execution provider that really runs them",
+            ["provider"],
+            registry=registry_or_none,
+        )
         self.canary_similarity = Gauge(
             "farpoint_canary_similarity_ratio",
             "Cosine of the canary picture's embedding now to the one on the model's card; NaN: not known yet",

@@ -85,10 +85,26 @@ class EmbedderSettings(_Group):
     model: Path = Field(
         shipped_model_folder(), description="folder with `model.onnx` and `card.json`; default: the shipped one"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`cuda` fails at start where it cannot be had")
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        "auto", description="`cuda` and `tensorrt` fail at start where they cannot be had"
+    )
+    precision: Literal["auto", "fp32", "fp16", "int8"] = Field(
+        "auto",
+        description="which of the model's files runs; `auto`: what its card prefers and the processor is made for",
+    )
+    engine_cache: Path | None = Field(None, description="folder where TensorRT keeps the engines that it builds")
+    library: Path = Field(
+        Path("~/.local/share/farpoint/models"),
+        description="where `farpoint models` keeps models; default: `~/.local/share/farpoint/models`",
+    )
     max_batch: int = Field(32, description="most frames in one device batch", ge=1, le=1024)
-    max_wait_seconds: float = Field(0.01, description="how long an incomplete batch waits for more frames", ge=0, le=10)
-    threads: int = Field(0, description="decode and inference threads each; 0: as many as the cores allow", ge=0)
+    max_wait_seconds: float = Field(
+        0.01, description="longest wait of an incomplete batch; it waits only while the device is busy", ge=0, le=10
+    )
+    threads: int = Field(
+        0, description="decode and inference threads each; 0: as many as this process may use cores", ge=0
+    )
+    canary_seconds: float = Field(120.0, description="time between trials of the model on a known picture", ge=1)
 
 
 class MediaSettings(_Group):

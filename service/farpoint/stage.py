@@ -61,6 +61,8 @@ class Stage(ABC):
         """The same when only what a restart need not redo counts: what is committed."""
         self._working_since: dict[str, float] = {}
         self._bad_records = BadRecords(settings.dead_letters)
+        self.hungry = asyncio.Event()
+        """Set while a batch would be worked on at once: then an incomplete one does not wait for more."""
         self._waiting: asyncio.Queue[IncomingRecord | Flush] = asyncio.Queue(maxsize=self.max_records * 2)
         metrics.queue.labels(self.name).set_function(self._waiting.qsize)
         # First come, first served, which a full queue alone does not promise: a flush must not overtake a record.
@@ -112,6 +114,9 @@ class Stage(ABC):
     async def take(self, within: float | None = None) -> tuple[list[IncomingRecord], Flush | None]:
         """Wait for a batch: whatever is there, up to `max_records`, at most `max_wait_seconds` after its first record.
 
+        While the stage is hungry an incomplete batch does not wait at all: at low load records go alone and at once,
+        and the more there is to do, the more gather meanwhile.
+
         Returns
         -------
         tuple
@@ -134,12 +139,23 @@ class Stage(ABC):
                 item = self._waiting.get_nowait()
             except asyncio.QueueEmpty:
                 left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
+                if left <= 0 or self.hungry.is_set():
                     return records, None
-                try:
-                    item = await asyncio.wait_for(self._waiting.get(), left)
-                except TimeoutError:
+                more = await self._next_unless_hungry(left)
+                if more is None:
                     return records, None
+                item = more
+
+    async def _next_unless_hungry(self, within: float) -> IncomingRecord | Flush | None:
+        getting = asyncio.ensure_future(self._waiting.get())
+        hungry = asyncio.ensure_future(self.hungry.wait())
+        try:
+            await asyncio.wait({getting, hungry}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+            return getting.result() if getting.done() else None
+        finally:
+            # A `get` that is cancelled leaves its item in the queue.
+            getting.cancel()
+            hungry.cancel()
 
     async def send_dead_letters(self, records: Sequence[IncomingRecord], letters: Sequence[DeadLetter]) -> None:
         """Deliver one dead letter for each bad record of a batch.

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import signal
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from farpoint.decompression import bound_decompression
 from farpoint.delivery import FaustDelivery
 from farpoint.detect_stage import DetectStage
 from farpoint.embed_stage import EmbedStage
+from farpoint.embedders import embedder_threads, open_embedder
 from farpoint.errors import FarpointError
 from farpoint.health import Check, HealthServer
 from farpoint.kafka_clients import admin, kafka_errors
@@ -25,10 +25,9 @@ from farpoint.stage import Stage
 from farpoint.stage_app import StageApp
 from farpoint.topic_admin import topic_statuses
 from farpoint.topics import TopicNames, topics_table
-from farpoint_models.card import ModelCardError
-from farpoint_models.embedder import Embedder, OnnxEmbedder
+from farpoint_models.cuda import driver_version
+from farpoint_models.embedder import Embedder
 from farpoint_models.images import limit_cv2_threads
-from farpoint_models.providers import ProviderUnavailableError
 
 # A partition is fetched again when what was fetched of it is taken: few records of many vectors at a time (0.3 MB each)
 # would leave the detector waiting for the broker. Frames come from more partitions, and each takes longer.
@@ -115,7 +114,7 @@ class Worker:
             delivery = FaustDelivery(app.faust)
             stage: Stage
             if embedder is not None and name == "embed":
-                stage = EmbedStage(embedder, _threads(settings), settings, delivery, metrics)
+                stage = EmbedStage(embedder, embedder_threads(settings.embedder), settings, delivery, metrics)
             else:
                 stage = DetectStage(settings, delivery, metrics, rebuild_group=app.group if rebuild else None)
             app.attach(stage)
@@ -202,8 +201,12 @@ class Worker:
         if self._embedder is not None:
             provider = self._embedder.provider
             checks += [
-                Check("model", True, self._embedder.model_id),
-                Check("execution_provider", True, f"{provider.name} (asked for: {provider.requested})"),
+                Check("model", True, f"{self._embedder.model_id}, {self._embedder.file.file}"),
+                Check(
+                    "execution_provider",
+                    True,
+                    f"{provider.name} (asked for: {provider.requested}); {provider.placement}",
+                ),
             ]
         return checks
 
@@ -224,17 +227,21 @@ def _require_topics(settings: Settings, stages: Sequence[str]) -> None:
 
 
 def _open_embedder(settings: Settings, metrics: Metrics) -> Embedder:
-    try:
-        embedder = OnnxEmbedder(settings.embedder.model, device=settings.embedder.device, threads=_threads(settings))
-    except (ModelCardError, ProviderUnavailableError) as error:
-        raise FarpointError(str(error)) from None
-    embedder.warm_up()
+    embedder = open_embedder(settings.embedder)
     card, provider = embedder.card, embedder.provider
     metrics.model.info({"name": card.name, "revision": str(card.revision), "sha256": embedder.file.sha256 or ""})
     metrics.execution_provider.info({"provider": provider.name, "requested": provider.requested})
-    _log.info("model ready", model=embedder.model_id, provider=provider.name, note=provider.note)
+    for name, nodes in provider.placement.nodes.items():
+        metrics.model_nodes.labels(name).set(nodes)
+    metrics.canary_similarity.set(embedder.check_canary())
+    _log.info(
+        "model ready",
+        model=embedder.model_id,
+        file=embedder.file.file,
+        provider=provider.name,
+        note=provider.note,
+        placement=str(provider.placement),
+        driver=driver_version(),
+        threads=embedder_threads(settings.embedder),
+    )
     return embedder
-
-
-def _threads(settings: Settings) -> int:
-    return settings.embedder.threads or len(os.sched_getaffinity(0))

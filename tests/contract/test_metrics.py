@@ -34,6 +34,8 @@ CONTRACT = {
     ("farpoint_record_processed_timestamp_seconds", "gauge", ()),
     ("farpoint_model", "info", ("name", "revision", "sha256")),
     ("farpoint_execution_provider", "info", ("provider", "requested")),
+    ("farpoint_model_nodes", "gauge", ("provider",)),
+    ("farpoint_canary_similarity_ratio", "gauge", ()),
 }
 
 
@@ -43,6 +45,7 @@ def filled() -> Metrics:
     metrics.consumer_lag.labels("vision.frames.v1", 0).set(1)
     metrics.model.info({"name": "n", "revision": "1", "sha256": "0"})
     metrics.execution_provider.info({"provider": "p", "requested": "auto"})
+    metrics.model_nodes.labels("p").set(1)
     return metrics
 
 

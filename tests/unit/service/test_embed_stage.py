@@ -16,7 +16,7 @@ from farpoint.embed_stage import EmbedStage, decode_frame, embedding_records
 from farpoint.errors import FarpointError
 from farpoint.records import DeadLetter, IncomingRecord, OutgoingRecord
 from farpoint.wire import EmbeddingBatchMsgpack, EmbeddingRecord, Item, read_embeddings
-from farpoint_models.embedder import DummyEmbedder, Embedder, Embeddings
+from farpoint_models.embedder import CanaryError, DeviceError, DummyEmbedder, Embedder, Embeddings
 from farpoint_models.images import ImageBatch
 
 RNG = np.random.default_rng(1)
@@ -30,7 +30,9 @@ def frame(offset: int, value: bytes = JPEG, source: str = "cam", partition: int 
 
 
 @asynccontextmanager
-async def running(embedder: Embedder | None = None, **settings: Any) -> AsyncIterator[tuple[EmbedStage, NotedDelivery]]:
+async def running(
+    embedder: Embedder | None = None, /, **settings: Any
+) -> AsyncIterator[tuple[EmbedStage, NotedDelivery]]:
     """Run a stage for as long as the context lasts."""
     chosen, delivery, metrics, clock = parts(**settings)
     stage = EmbedStage(embedder or DummyEmbedder(), 2, chosen, delivery, metrics, clock)
@@ -230,3 +232,159 @@ async def test_memory_does_not_grow_with_what_waits() -> None:
         assert taken <= 6 * batch
         feeding.cancel()
         release.set()
+
+
+class GatedEmbedder(DummyEmbedder):
+    """An embedder that works on a batch until it is let go; notes how large its batches were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Semaphore(0)
+        self.sizes: list[int] = []
+
+    def embed(self, batch: ImageBatch) -> Embeddings:
+        """Embed when let."""
+        self.sizes.append(len(batch))
+        assert self.gate.acquire(timeout=30)
+        return super().embed(batch)
+
+
+async def test_batches_grow_with_what_there_is_to_do() -> None:
+    """An idle device gets a lone frame at once, however long it could wait; what comes meanwhile goes together."""
+    embedder = GatedEmbedder()
+    async with running(embedder, embedder={"max_wait_seconds": 10.0, "max_batch": 8}) as (stage, delivery):
+        await stage.put(frame(0))
+        await asyncio.wait_for(until(lambda: embedder.sizes == [1]), 5)
+        for offset in range(1, 6):
+            await stage.put(frame(offset))
+            await asyncio.sleep(0.05)
+        assert embedder.sizes == [1], "it gathers while the device is busy"
+        embedder.gate.release()
+        await asyncio.wait_for(until(lambda: embedder.sizes == [1, 5]), 5)
+        for offset in range(6, 22):
+            await stage.put(frame(offset))
+        for _ in range(3):
+            embedder.gate.release()
+        await asyncio.wait_for(until(lambda: embedder.sizes == [1, 5, 8, 8]), 5)
+        embedder.gate.release()
+        await asyncio.wait_for(stage.flush(), 30)
+        assert ids(delivery.to(NAMES.embeddings)) == [f"cam/{offset}" for offset in range(22)]
+
+
+async def test_a_busy_device_is_not_waited_for_longer_than_the_bound() -> None:
+    """Past the longest wait an incomplete batch is decoded while the device is still at another."""
+    embedder = GatedEmbedder()
+    async with running(embedder, embedder={"max_wait_seconds": 0.05}) as (stage, _):
+        await stage.put(frame(0))
+        await until(lambda: embedder.sizes == [1])
+        await stage.put(frame(1))
+        await asyncio.wait_for(until(lambda: stage._decoded.qsize() == 1), 5)
+        embedder.gate.release()
+        embedder.gate.release()
+
+
+async def test_gaps_of_bad_pictures_close() -> None:
+    """Vectors belong to their frames when bad pictures lie between, batch after batch in the same memory."""
+    pictures = [encode(stranger(RNG)) for _ in range(40)]
+    async with running(embedder={"max_batch": 7}) as (stage, delivery):
+        for offset, picture in enumerate(pictures):
+            await stage.put(frame(offset, b"text" if offset % 3 == 1 else picture))
+        await asyncio.wait_for(stage.flush(), 30)
+        found = {
+            item.id: vector
+            for outgoing in delivery.to(NAMES.embeddings)
+            for read in [as_read(outgoing)]
+            for vector, item in zip(read.vectors, read.items, strict=True)
+        }
+        assert len(found) == 27
+        for offset, picture in enumerate(pictures):
+            if offset % 3 != 1:
+                alone = decode_frame(frame(offset, picture), stage.embedder.card, 10**8)
+                assert not isinstance(alone, DeadLetter)
+                assert np.array_equal(stage.embedder.embed(alone.inputs[np.newaxis])[0], found[f"cam/{offset}"])
+
+
+async def test_memory_of_batches_is_used_again() -> None:
+    """However many batches pass, the device sees the memory of a few."""
+    seen: set[int] = set()
+
+    class Watching(DummyEmbedder):
+        def embed(self, batch: ImageBatch) -> Embeddings:
+            seen.add(batch.ctypes.data)
+            return super().embed(batch)
+
+    async with running(Watching(), embedder={"max_batch": 4}) as (stage, _):
+        for offset in range(80):
+            await stage.put(frame(offset))
+        await asyncio.wait_for(stage.flush(), 30)
+    assert 1 <= len(seen) <= 3
+
+
+async def test_a_vector_that_is_no_number_is_a_dead_letter() -> None:
+    """A picture whose embedding overflows becomes one dead letter; its neighbours go on."""
+
+    class Overflowing(DummyEmbedder):
+        def embed(self, batch: ImageBatch) -> Embeddings:
+            vectors = super().embed(batch)
+            vectors[batch.reshape(len(batch), -1).max(axis=1) == 255] = np.inf
+            return vectors
+
+    white = encode(scene(RNG).point(lambda _: 255), "PNG")
+    async with running(Overflowing()) as (stage, delivery):
+        for offset, value in enumerate([JPEG, white, JPEG]):
+            await stage.put(frame(offset, value))
+        await asyncio.wait_for(stage.flush(), 30)
+        (letter,) = delivery.to(f"{NAMES.frames}.dlq")
+        assert (dict(letter.headers)["dlq.offset"], dict(letter.headers)["dlq.reason"]) == (b"1", b"non_finite_vector")
+        assert ids(delivery.to(NAMES.embeddings)) == ["cam/0", "cam/2"]
+        assert stage.done == {(NAMES.frames, 0): 3}
+
+
+class DyingEmbedder(DummyEmbedder):
+    """An embedder whose GPU is lost at the second batch, as ONNX Runtime tells it."""
+
+    calls = 0
+
+    def embed(self, batch: ImageBatch) -> Embeddings:
+        """Embed once."""
+        self.calls += 1
+        if self.calls == 2:
+            raise DeviceError("CUDAExecutionProvider failed: CUDA failure 719: unspecified launch failure")
+        return super().embed(batch)
+
+
+async def test_a_lost_device_ends_the_stage_with_one_line() -> None:
+    """The loss of a GPU is one clear line, no dead letter; what was not delivered is not done."""
+    chosen, delivery, metrics, clock = parts(embedder={"max_batch": 2})
+    stage = EmbedStage(DyingEmbedder(), 2, chosen, delivery, metrics, clock)
+    for offset in range(4):
+        await stage.put(frame(offset))
+    with pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(stage.run(), 30)
+    assert caught.group_contains(FarpointError, match="CUDA failure 719.*Kafka redelivers what was not done")
+    assert stage.done in ({}, {(NAMES.frames, 0): 1}, {(NAMES.frames, 0): 2})
+    assert len(ids(delivery.to(NAMES.embeddings))) == stage.done.get((NAMES.frames, 0), 0)
+    assert not delivery.to(f"{NAMES.frames}.dlq")
+
+
+async def test_the_canary_is_tried_while_it_runs() -> None:
+    """Every so often the canary is embedded and its likeness shown; when it no longer matches, the stage ends."""
+    answers = iter([0.99998, 0.9999])
+
+    class Drifting(DummyEmbedder):
+        def check_canary(self) -> float:
+            for answer in answers:
+                return answer
+            raise CanaryError("the model computes something else", 0.4)
+
+    chosen, delivery, metrics, clock = parts()
+    stage = EmbedStage(Drifting(), 2, chosen, delivery, metrics, clock)
+    stage.canary_seconds = 0.3
+    task = asyncio.create_task(stage.run())
+    value = metrics.registry.get_sample_value
+    await until(lambda: value("farpoint_canary_similarity_ratio") == 0.99998)
+    await until(lambda: value("farpoint_canary_similarity_ratio") == 0.9999)
+    with pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(task, 30)
+    assert caught.group_contains(FarpointError, match="something else; the worker ends")
+    assert value("farpoint_canary_similarity_ratio") == 0.4

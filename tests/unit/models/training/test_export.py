@@ -27,7 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_folder_is_complete(folder: Path) -> None:
     """Both graphs, the card and the licence are written, and the card fits the graphs."""
-    assert {path.name for path in folder.iterdir()} == {"model.onnx", "model.int8.onnx", "card.json", "LICENSE"}
+    assert {path.name for path in folder.iterdir()} == {
+        "model.onnx", "model.fp16.onnx", "model.int8.onnx", "card.json", "LICENSE",
+    }  # fmt: skip
     card = load_card(folder)
     parity = card.files["fp32"].parity
     assert parity is not None
@@ -55,7 +57,7 @@ def test_shipped_model_is_what_the_exporter_makes(folder: Path) -> None:
 def test_no_trace_of_where_it_was_made(folder: Path) -> None:
     """No path of the machine that exported is inside a graph."""
     package = Path(np.__file__).parent.parent
-    for name in ("model.onnx", "model.int8.onnx"):
+    for name in ("model.onnx", "model.fp16.onnx", "model.int8.onnx"):
         graph = (folder / name).read_bytes()
         for trace in (str(package), str(Path.cwd()), str(Path.home()) + "/", "stack_trace"):
             assert trace.encode() not in graph
