@@ -117,15 +117,6 @@ def _embedded() -> list[Panel]:
             hidden=["Value"],
             span=6,
         ),
-        rows(
-            "Where the graph runs",
-            "Nodes of the model's graph, by the execution provider that really computes them. A few on the CPU are ordinary.",
-            [Query(f"max by (instance, provider) ({metric('farpoint_model_nodes')})")],
-            [("nodes", "short")],
-            labels={"instance": "worker", "provider": "execution provider"},
-            span=6,
-            runbook="execution-provider",
-        ),
         graph(
             "Device busy",
             "Share of the time that the device works, GPU or CPU alike. Near 100 % another device helps.",
