@@ -233,24 +233,27 @@ def picture_text(index: int) -> bytes:
 
 
 def test_many_bad_records_in_a_row_stop_the_worker(topics: Topics, start_worker: StartWorker) -> None:
-    """Exit 1 with one clear line, nothing of the batch done; with the limit raised, each becomes its dead letter."""
+    """Exit 1 with one clear line, nothing of that batch done; with the limit raised, each becomes its dead letter.
+
+    An idle device takes what is there, so bad records may lie in several batches; those before the last one are done.
+    """
     topic = topics.names.frames
     places = [topics.publish(topic, picture_text(index), "cam-1") for index in range(MANY)]
     topics.publish(topic, JPEG, "cam-1", [("ce_id", b"good")]).get(30)
-    batches = {"FARPOINT_EMBEDDER__MAX_BATCH": str(MANY), "FARPOINT_EMBEDDER__MAX_WAIT_SECONDS": "2"}
-    first = start_worker(topics.domain, ready=False, **batches, FARPOINT_DEAD_LETTERS__MAX_IN_A_ROW=str(MANY))
+    first = start_worker(topics.domain, ready=False, FARPOINT_DEAD_LETTERS__MAX_IN_A_ROW=str(MANY))
     assert first.wait(120) == 1
     assert "8 bad records in a row (unknown_image_format)" in first.last_line
     assert "FARPOINT_DEAD_LETTERS__MAX_IN_A_ROW" in first.last_line
     assert "Traceback" not in first.log
-    assert set(topics.committed("embed", [topic]).values()) <= {-1, 0}
-    assert topics.dead_letters(topic) == {}
+    before = topics.dead_letters(topic)
+    assert len(before) < MANY, "the batch that passed the limit is not among them"
+    assert max(topics.committed("embed", [topic]).values()) <= len(before)
 
-    start_worker(topics.domain, **batches, FARPOINT_DEAD_LETTERS__MAX_IN_A_ROW=str(MANY + 1))
+    start_worker(topics.domain, FARPOINT_DEAD_LETTERS__MAX_IN_A_ROW=str(MANY + 1))
     wait_for(lambda: "good" in topics.decided(), "the picture behind them")
     letters = topics.dead_letters(topic)
     assert {(place.get(1).partition, place.get(1).offset) for place in places} == set(letters)
-    assert {len(found) for found in letters.values()} == {1}
+    assert all(len(found) == 1 for place, found in letters.items() if place not in before)
 
 
 def test_many_bad_vectors_in_a_row_stop_the_worker(topics: Topics, start_worker: StartWorker) -> None:
