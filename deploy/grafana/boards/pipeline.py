@@ -117,6 +117,15 @@ def _embedded() -> list[Panel]:
             hidden=["Value"],
             span=6,
         ),
+        rows(
+            "Placement",
+            "How many nodes of the model's graph each execution provider really runs. Beside a GPU the CPU has a few.",
+            [Query(f"max by (instance, provider) ({metric('farpoint_model_nodes')})")],
+            [("nodes", "short")],
+            labels={"instance": "worker", "provider": "execution provider"},
+            span=6,
+            runbook="execution-provider",
+        ),
         graph(
             "Device busy",
             "Share of the time that the device works, GPU or CPU alike. Near 100 % another device helps.",
