@@ -36,7 +36,7 @@ def batch_kmeans(
     rng = np.random.default_rng(seed)
     best: tuple[float, Array, Array] | None = None
     for _ in range(starts):
-        means, labels, cost = _one_start(space, rows, points, rng.random(wanted))
+        means, labels, cost = _one_start(space, rows, points, rng.random((wanted, 2 + int(np.log(wanted)))))
         if best is None or cost < best[0]:
             best = cost, means, labels
     if best is None:
@@ -45,16 +45,19 @@ def batch_kmeans(
 
 
 def _one_start(space: Cosine | Standardized, rows: Array, points: Array, draws: Array) -> tuple[Array, Array, float]:
-    """Means, labels and cost of one start with the given draws from [0, 1)."""
-    chosen = [int(draws[0] * len(points))]
-    nearest = space.distances(points, points[chosen])[:, 0]
+    """Means, labels and cost of one start with the given draws (wanted, candidates) from [0, 1)."""
     power = 1 if space.name == "cosine" else 2  # 1 - cosine is half a squared distance already
+    chosen = [int(draws[0, 0] * len(points))]
+    nearest = space.distances(points, points[chosen])[:, 0]
     for draw in draws[1:]:
         chances = np.cumsum(np.where(nearest > space.resolution, nearest, 0.0) ** power)
         if chances[-1] <= 0.0:
             break
-        chosen.append(min(int(np.searchsorted(chances, draw * chances[-1], side="right")), len(points) - 1))
-        nearest = np.minimum(nearest, space.distances(points, points[chosen[-1:]])[:, 0])
+        candidates = np.minimum(np.searchsorted(chances, draw * chances[-1], side="right"), len(points) - 1)
+        after = np.minimum(nearest[:, None], space.distances(points, points[candidates]))
+        best = int(np.argmin((after**power).sum(axis=0)))
+        chosen.append(int(candidates[best]))
+        nearest = after[:, best]
     centroids = points[chosen]
     means = rows[chosen]
     labels, cost = np.zeros(len(points), np.int64), 0.0

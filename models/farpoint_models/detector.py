@@ -10,14 +10,12 @@ from .batch_kmeans import batch_kmeans
 from .calibration import Calibration
 from .geometry import Array, GeometryName, as_vectors
 from .quarantine import Quarantine
-from .scoring import group, heavy, outlier_score, vouching
+from .scoring import distance_to_mass, outlier_score
 from .stream_kmeans import WARM_UP_PER_CLUSTER, ClusterChange, StreamKMeans
 
 HALF_LIFE_VECTORS = 20_000.0
 GATE = 0.05
 """The outermost share of normal vectors is counted but moves no centroid: outliers hide there."""
-REGROUP = 1024
-"""Groups are formed anew after so many vectors, and when a cluster comes or goes."""
 FOLDS = 4
 """Parts of the warm-up, each scored by clusters made from the others."""
 
@@ -132,9 +130,6 @@ class OutlierDetector(base.AnomalyDetector):
         self.kmeans = StreamKMeans(clusters, warm_up, half_life_vectors, geometry, seed)
         self.calibration = Calibration(false_alarm_rate)
         self.quarantine: Quarantine | None = None
-        self.groups = np.zeros(0, np.int64)
-        self.vouches = np.zeros(0, np.bool_)
-        self.regrouped = 0
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
@@ -191,7 +186,7 @@ class OutlierDetector(base.AnomalyDetector):
             nothing = np.zeros((len(vectors), 0))
             return nothing.astype(np.int64), nothing, nothing.astype(np.int64)
         space = self.kmeans.space
-        distances = space.distances(space.place(space.rows(vectors)), self.kmeans.points)
+        distances = self.kmeans.distances(space.place(space.rows(vectors)))
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         return self.kmeans.ids[order], np.take_along_axis(distances, order, axis=1), _sizes(self.kmeans.mass)[order]
 
@@ -235,10 +230,10 @@ class OutlierDetector(base.AnomalyDetector):
         space = self.kmeans.space
         rows = space.rows(vectors)
         points = space.place(rows) if space.name == "standardized" else rows
-        distances = space.distances(points, self.kmeans.points)
+        distances = self.kmeans.distances(points)
         nearest = np.argmin(distances, axis=1)
         distance = distances[np.arange(n), nearest]
-        vouched = distances[:, self.vouches].min(axis=1)
+        vouched = self._vouched(distances)
         rarity = self.calibration.rarity(vouched)
         score = outlier_score(rarity)
         threshold = self.threshold
@@ -289,10 +284,6 @@ class OutlierDetector(base.AnomalyDetector):
         changes = self.kmeans.absorb(work.rows, work.nearest, work.distance, normal, moving)
         self.calibration.learn(work.vouched, scores.is_outlier)
         changes += self._hold(work, scores.is_outlier, before, radius)
-        if changes or self.n_seen // REGROUP != self.regrouped // REGROUP:
-            self._regroup()
-        else:
-            self.refresh()
         return changes
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -302,7 +293,6 @@ class OutlierDetector(base.AnomalyDetector):
         changes = self.kmeans.collect(vectors)
         if self.kmeans.is_warm:
             self.quarantine = Quarantine(self.kmeans.space, self.half_life_vectors)
-            self._regroup()
             self.calibration.seed(self._held_out_distances(np.concatenate(so_far)))
         return changes
 
@@ -325,8 +315,7 @@ class OutlierDetector(base.AnomalyDetector):
             means, labels = batch_kmeans(space, rows[outside], points[outside], wanted, self.seed, starts=1)
             centroids = space.place(means)
             mass = np.bincount(labels).astype(np.float64)
-            large = vouching(group(space.distances(centroids, centroids), heavy(mass)), mass)
-            distances[inside] = space.distances(points[inside], centroids[large]).min(axis=1)
+            distances[inside] = distance_to_mass(space.distances(points[inside], centroids), mass)
         return distances
 
     def _hold(self, work: _Working, outlier: Array, before: int, radius: float) -> list[ClusterChange]:
@@ -349,15 +338,12 @@ class OutlierDetector(base.AnomalyDetector):
         quarantine.expire(self.n_seen)
         return changes
 
-    def _regroup(self) -> None:
-        space = self.kmeans.space
-        self.groups = group(space.distances(self.kmeans.points, self.kmeans.points), heavy(self.kmeans.mass))
-        self.regrouped = self.n_seen
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Decide anew who vouches; a function of groups and masses alone."""
-        self.vouches = vouching(self.groups, self.kmeans.mass) | self.kmeans.adopted
+    def _vouched(self, distances: Array) -> Array:
+        """Distances (N,) to what is normal: to the nearest mass, or to a cluster that recurrence has made normal."""
+        vouched = distance_to_mass(distances, self.kmeans.mass)
+        if self.kmeans.adopted.any():
+            vouched = np.minimum(vouched, distances[:, self.kmeans.adopted].min(axis=1))
+        return vouched
 
     @classmethod
     def _unit_test_params(cls) -> Any:

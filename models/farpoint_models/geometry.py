@@ -17,6 +17,7 @@ GeometryName = Literal["cosine", "standardized"]
 
 TINY = np.float32(1e-30)  # below this a squared norm in float32 has lost its digits
 HUGE = np.float32(1e30)
+EXACT_ROWS = 4096
 
 
 class Geometry(Protocol):
@@ -39,8 +40,12 @@ class Geometry(Protocol):
         """Rows or means of rows (N, D) -> grid points (N, D)."""
         ...
 
-    def distances(self, points: Array, others: Array) -> Array:
-        """Distances (N, M) float64 between two sets of grid points."""
+    def distances(self, points: Array, others: Array, squares: Array | None = None) -> Array:
+        """Distances (N, M) float64 between two sets of grid points; `squares` (M,) are those of `others`, if known."""
+        ...
+
+    def sums(self, rows: Array, labels: Array, count: int) -> Array:
+        """Add rows (N, D) up by label (N,) to (count, D); rows of label -1 count nowhere."""
         ...
 
     def update(self, rows: Array, half_life: float) -> bool:
@@ -162,15 +167,28 @@ class Cosine:
         points = rows * (self.scale / lengths)[:, None]
         return np.rint(points, out=points)
 
-    def distances(self, points: Array, others: Array) -> Array:
+    def distances(self, points: Array, others: Array, squares: Array | None = None) -> Array:
         """Cosine distances (N, M) float64 between grid points (N, D) and (M, D)."""
-        lengths = np.sqrt(np.maximum(_squares(points), 1.0))
-        other_lengths = np.sqrt(np.maximum(_squares(others), 1.0))
+        lengths = np.sqrt(np.maximum(grid_squares(points), 1.0))
+        other_lengths = np.sqrt(np.maximum(grid_squares(others) if squares is None else squares, 1.0))
         cosines = (points @ others.T).astype(np.float64)
         cosines /= lengths[:, None]
         cosines /= other_lengths[None, :]
         np.subtract(1.0, cosines, out=cosines)
         return np.maximum(cosines, 0.0, out=cosines)
+
+    def sums(self, rows: Array, labels: Array, count: int) -> Array:
+        """Add grid points (N, D) up by label to (count, D) float32.
+
+        A product with a one-hot matrix: a coordinate is a whole number up to 4,096, so 4,096 of them add up exactly in
+        float32, in whatever order. What one batch has beyond that is added chunk by chunk, in the order of the rows.
+        """
+        total: Array = np.zeros((count, rows.shape[1]), np.float32)
+        for start in range(0, len(rows), EXACT_ROWS):
+            part = labels[start : start + EXACT_ROWS]
+            one_hot = (part == np.arange(count)[:, None]).astype(np.float32)
+            total += one_hot @ rows[start : start + EXACT_ROWS]
+        return total
 
     def update(self, rows: Array, half_life: float) -> bool:  # noqa: ARG002 -- the sphere has nothing to learn
         """Nothing to learn: never stale."""
@@ -250,10 +268,21 @@ class Standardized:
         points *= self.scale
         return np.rint(points, out=points)
 
-    def distances(self, points: Array, others: Array) -> Array:
+    def distances(self, points: Array, others: Array, squares: Array | None = None) -> Array:
         """Root mean square difference per feature (N, M) float64, in standard deviations."""
-        squared = _squares(points)[:, None] + _squares(others)[None, :] - 2.0 * (points @ others.T)
+        other_squares = grid_squares(others) if squares is None else squares
+        squared = grid_squares(points)[:, None] + other_squares[None, :] - 2.0 * (points @ others.T)
         return np.sqrt(squared) / (self.scale * np.sqrt(self.dimension))
+
+    def sums(self, rows: Array, labels: Array, count: int) -> Array:
+        """Add rows (N, D) up by label to (count, D) float64, in the order of the rows."""
+        total = np.zeros((count, rows.shape[1]))
+        taken = np.flatnonzero(labels >= 0)
+        if taken.size:
+            taken = taken[np.argsort(labels[taken], kind="stable")]
+            present, starts = np.unique(labels[taken], return_index=True)
+            total[present] = np.add.reduceat(rows[taken], starts, axis=0)
+        return total
 
     def update(self, rows: Array, half_life: float) -> bool:
         """Fold rows (N, D) float64 into mean and deviation."""
@@ -307,6 +336,6 @@ def make_geometry(name: GeometryName, dimension: int) -> Cosine | Standardized:
     raise ValueError(f"geometry must be 'cosine' or 'standardized', not {name!r}")
 
 
-def _squares(points: Array) -> Array:
+def grid_squares(points: Array) -> Array:
     """Squared lengths (N,) float64 of grid points; exact, as products are."""
-    return np.einsum("ij,ij->i", points, points).astype(np.float64)
+    return np.vecdot(points, points).astype(np.float64)

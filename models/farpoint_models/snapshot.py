@@ -12,7 +12,7 @@ from .geometry import Array
 from .quarantine import Quarantine
 
 MAGIC = b"FARPOINT"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<8sHII")  # magic, version, length of the table, checksum of all that follows
 CLUSTER_ARRAYS = ("ids", "mass", "weight", "scatter", "born", "adopted", "means")
 DTYPES = {"<f4", "<f8", "<i8", "|b1"}
@@ -44,9 +44,9 @@ def dump(detector: OutlierDetector) -> bytes:
     arrays: dict[str, Array] = {}
     for name in CLUSTER_ARRAYS:
         arrays[f"clusters.{name}"] = getattr(kmeans, name)
+    arrays["clusters.trials"] = kmeans.trials
     if kmeans.buffer:
         arrays["buffer"] = np.concatenate(kmeans.buffer)
-    arrays["groups"] = detector.groups
     parts: dict[str, Any] = {
         "calibration": detector.calibration,
         "space": kmeans.space if kmeans.dimension else None,
@@ -62,7 +62,7 @@ def dump(detector: OutlierDetector) -> bytes:
         "n_seen": detector.n_seen,
         "next_id": kmeans.next_id,
         "splits": kmeans.splits,
-        "regrouped": detector.regrouped,
+        "review": [kmeans.review_due, kmeans.review_pause, kmeans.largest],
         "feature_names": names,
         "arrays": [],
     }
@@ -108,7 +108,8 @@ def _restore(body: bytes, length: int) -> OutlierDetector:
     kmeans = detector.kmeans
     kmeans.n_seen, kmeans.next_id, kmeans.feature_names = table["n_seen"], table["next_id"], table["feature_names"]
     kmeans.splits = table["splits"]
-    detector.regrouped, detector.groups = table["regrouped"], arrays["groups"]
+    kmeans.review_due, kmeans.review_pause, kmeans.largest = table["review"]
+    kmeans.trials = arrays["clusters.trials"]
     if table["dimension"] is None:
         return detector
     kmeans.begin(table["dimension"])
@@ -121,13 +122,10 @@ def _restore(body: bytes, length: int) -> OutlierDetector:
     clusters = len(kmeans.ids)
     if any(len(arrays[f"clusters.{name}"]) != clusters for name in CLUSTER_ARRAYS):
         raise SnapshotError("snapshot is damaged: its clusters do not match")
-    if len(detector.groups) != clusters or not np.isin(detector.groups, np.arange(-1, clusters)).all():
-        raise SnapshotError("snapshot is damaged: its groups do not match its clusters")
-    kmeans.points = kmeans.space.place(kmeans.means)
+    kmeans.place()
     if kmeans.is_warm:
         detector.quarantine = Quarantine(kmeans.space, detector.half_life_vectors)
         detector.quarantine.restore(_part(arrays, "quarantine"))
-        detector.refresh()
     return detector
 
 

@@ -7,20 +7,34 @@ import numpy as np
 from river import base
 
 from .batch_kmeans import batch_kmeans
-from .geometry import Array, Cosine, GeometryName, Standardized, as_vectors, make_geometry, validate
+from .geometry import Array, Cosine, GeometryName, Standardized, as_vectors, grid_squares, make_geometry, validate
 
 ChangeType = Literal["birth", "death", "merge", "split"]
 
-WARM_UP_PER_CLUSTER = 16
+WARM_UP_PER_CLUSTER = 4
 """A cluster is asked to stand on this many vectors, in the warm-up and while the number of clusters grows."""
 SEED_RANK = 0.75
 """A split begins at the member three quarters out: the outermost one is likely to be a lone stranger."""
+HALVES = 4
+"""... unless the batch has this many members: then it begins at the mean of the half that lies further out."""
 PARENT_WEIGHT = 8.0
 """After a split the parent's mean moves as if it stood on this few vectors: part of what it stood on has left."""
 DEATH_SHARE = 0.01
 """A cluster whose mass falls below this share of the mean mass dies, if it had half a half-life to prove itself."""
 RESEED = 1024
 """Once grown, at most one split in so many vectors: what does not want to be split is not tried all the time."""
+REVIEW = 64
+"""Once there is no room to grow, the clusters are reviewed after so many vectors, ..."""
+REVIEW_LEAST = 8192
+"""... and ever more rarely, at least after so many, while that changes nothing for the better."""
+YOUNG = 384
+"""A cluster is not merged, nor a split judged, before so many vectors had a chance to reach it."""
+SWELLING = 1.5
+"""A cluster that has come to hold so many times more of the inertia than any did is a reason to review at once."""
+GAIN = 2.0
+"""A split was worth while when undoing it would cost this many times what the merge before it did."""
+WORTH = 16.0
+"""A merge must cost at most a sixteenth of the inertia of the cluster that is split in its stead."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,10 @@ class StreamKMeans(base.Clusterer):
         self.n_seen = 0
         self.next_id = 0
         self.splits = 0
+        self.review_due = 0
+        self.review_pause = REVIEW
+        self.largest = 1.0
+        self.trials = np.zeros((0, 3))
         self.buffer: list[Array] = []
         self._clear(0)
 
@@ -124,7 +142,12 @@ class StreamKMeans(base.Clusterer):
         self.born = np.zeros(0, np.int64)
         self.adopted = np.zeros(0, np.bool_)
         self.means: Array = np.zeros((0, dimension), np.float32)
-        self.points: Array = self.means
+        self.place()
+
+    def place(self) -> None:
+        """Put the means on the grid anew, when the geometry or all of them have changed."""
+        self.points: Array = self.means if self._space is None else self._space.place(self.means)
+        self.squares = grid_squares(self.points)
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
@@ -159,6 +182,10 @@ class StreamKMeans(base.Clusterer):
         """Raise InvalidRecord when vectors (N, D) float32 do not fit."""
         validate(vectors, self.geometry, self.dimension)
 
+    def distances(self, points: Array) -> Array:
+        """Distances (N, K) float64 of grid points (N, D) to the centroids."""
+        return self.space.distances(points, self.points, self.squares)
+
     # --- river's verbs ----------------------------------------------------------------------------------------------
 
     def vector(self, x: dict[Any, float]) -> Array:
@@ -183,9 +210,7 @@ class StreamKMeans(base.Clusterer):
         self.validate(vectors)
         if not self.is_warm:
             return np.full(len(vectors), -1, np.int64)
-        return self.ids[
-            np.argmin(self.space.distances(self.space.place(self.space.rows(vectors)), self.points), axis=1)
-        ]
+        return self.ids[np.argmin(self.distances(self.space.place(self.space.rows(vectors))), axis=1)]
 
     def learn_many(self, vectors: Array) -> list[ClusterChange]:
         """Learn vectors (N, D); all of them move their cluster.
@@ -200,7 +225,7 @@ class StreamKMeans(base.Clusterer):
         if not self.is_warm:
             return self.collect(vectors)
         rows = self.space.rows(vectors)
-        distances = self.space.distances(self.space.place(rows), self.points)
+        distances = self.distances(self.space.place(rows))
         nearest = np.argmin(distances, axis=1)
         everything = np.ones(len(rows), np.bool_)
         return self.absorb(rows, nearest, distances[np.arange(len(rows)), nearest], everything, everything)
@@ -233,7 +258,7 @@ class StreamKMeans(base.Clusterer):
         means, labels = batch_kmeans(self.space, rows, points, wanted, self.seed)
         counts = np.bincount(labels, minlength=len(means)).astype(np.float64)
         self.means = means
-        self.points = self.space.place(means)
+        self.place()
         own = self.space.distances(points, self.points)[np.arange(len(rows)), labels]
         self.ids = np.arange(self.next_id, self.next_id + len(means), dtype=np.int64)
         self.next_id += len(means)
@@ -242,6 +267,7 @@ class StreamKMeans(base.Clusterer):
         self.scatter = np.bincount(labels, weights=own, minlength=len(means)) / counts
         self.born = np.full(len(means), self.n_seen, np.int64)
         self.adopted = np.zeros(len(means), np.bool_)
+        self.review_due = self.n_seen + REVIEW
 
     # --- the stream -------------------------------------------------------------------------------------------------
 
@@ -269,25 +295,31 @@ class StreamKMeans(base.Clusterer):
         self.mass += np.bincount(nearest[counted], minlength=k)
         taken = np.flatnonzero(moving)
         if taken.size:
-            taken = taken[np.argsort(nearest[taken], kind="stable")]
-            clusters, starts, counts = np.unique(nearest[taken], return_index=True, return_counts=True)
-            sums = np.add.reduceat(rows[taken], starts, axis=0)
-            self.weight[clusters] += counts
-            step = (counts / self.weight[clusters])[:, None].astype(rows.dtype)
-            means = self.means[clusters]
-            means += step * (sums / counts[:, None].astype(rows.dtype) - means)
-            self.means[clusters] = means
-            share = counts / self.weight[clusters]
-            average = np.add.reduceat(distance[taken], starts) / counts
+            counts = np.bincount(nearest[taken], minlength=k)
+            clusters = np.flatnonzero(counts)
+            labels = nearest if taken.size == len(rows) else np.where(moving, nearest, -1)
+            places = np.full(k + 1, -1)  # the last for label -1
+            places[clusters] = np.arange(len(clusters))
+            means = self.space.sums(rows, places[labels], len(clusters))
+            self.weight[clusters] += counts[clusters]
+            share = counts[clusters] / self.weight[clusters]
+            average = np.bincount(nearest[taken], weights=distance[taken], minlength=k)[clusters] / counts[clusters]
             self.scatter[clusters] += share * (average - self.scatter[clusters])
-            stale = self.space.update(rows[taken], self.half_life_vectors)
-            if stale:
-                self.points = self.space.place(self.means)
+            means *= (1.0 / self.weight[clusters])[:, None].astype(means.dtype)
+            old = self.means[clusters]
+            old *= (1.0 - share)[:, None].astype(means.dtype)
+            means += old
+            self.means[clusters] = means
+            if self.geometry == "standardized":
+                self.space.update(rows[moving], self.half_life_vectors)
+                self.place()
             else:
-                self.points[clusters] = self.space.place(means)
+                points = self.space.place(means)
+                self.points[clusters] = points
+                self.squares[clusters] = grid_squares(points)
         changes = self._bury()
         # Positions have moved when somebody died: growth waits for the next batch.
-        return changes or self._grow(rows, taken, nearest, distance)
+        return changes or self._grow(rows, taken, nearest, distance) or self._review(rows, taken, nearest, distance)
 
     def _grow(self, rows: Array, taken: Array, nearest: Array, distance: Array) -> list[ClusterChange]:
         """Split off the cluster with most scatter, at the batch's member furthest from it, while there is room."""
@@ -298,19 +330,115 @@ class StreamKMeans(base.Clusterer):
         for _ in range(min(room, 1 + len(rows) // 32)):
             if taken.size == 0:
                 break
-            inertia = self.mass * self.scatter ** (1 if self.geometry == "cosine" else 2)
+            inertia = self._inertia()
             parent = int(nearest[taken][np.argmax(inertia[nearest[taken]])])
             members = taken[nearest[taken] == parent]
-            seed = int(members[np.argsort(distance[members], kind="stable")[int(SEED_RANK * (len(members) - 1))]])
             taken = taken[nearest[taken] != parent]
-            if self.scatter[parent] <= self.space.resolution or distance[seed] <= self.space.resolution:
-                continue
-            self.weight[parent] = min(self.weight[parent], PARENT_WEIGHT)
-            # The new one has no mass until it has earned it: what is split off may be a clump of outliers.
-            child = self.add(rows[seed], 0.0, 1.0, float(self.scatter[parent]), bool(self.adopted[parent]))
-            self.splits += 1
-            changes.append(ClusterChange("split", child, (int(self.ids[parent]),), 1.0, (seed,)))
+            changes += self._split(parent, rows, members, distance)
         return changes
+
+    def _review(self, rows: Array, taken: Array, nearest: Array, distance: Array) -> list[ClusterChange]:
+        """Merge the two clusters that lose least by it, and split the one with most inertia in their stead.
+
+        Split and merge as in ISODATA (Ball & Hall, 1965). What a merge costs is Ward's criterion (1963). A split that
+        did not gain more than the merge before it had cost is a sign that the clusters are as they should be: then the
+        next review is twice as far away. Of a useless split the two parts are the cheapest pair of the next review.
+        """
+        if len(self.ids) < self.clusters or len(self.ids) < 3:
+            return []
+        inertia = self._inertia()
+        parent = int(np.argmax(inertia))
+        share = float(inertia[parent] / max(float(inertia.sum()), 1e-30))
+        if self.n_seen < self.review_due and share < SWELLING * self.largest:
+            return []
+        members = taken[nearest[taken] == parent]
+        if len(members) == 0:
+            return []  # it waits for a batch that shows what is in that cluster
+        power = 1 if self.geometry == "cosine" else 2
+        cost = self.space.distances(self.points, self.points) ** power
+        mass = np.maximum(self.mass, self.weight)
+        cost *= mass[:, None] * mass / (mass[:, None] + mass)
+        young = self.n_seen - self.born < YOUNG
+        self._judge(cost, young)
+        cost[young] = cost[:, young] = cost[parent] = cost[:, parent] = np.inf
+        np.fill_diagonal(cost, np.inf)
+        one, other = divmod(int(np.argmin(cost)), len(self.ids))
+        paid = float(cost[one, other])
+        changes: list[ClusterChange] = []
+        if paid * WORTH < inertia[parent]:
+            changes = self._split(parent, rows, members, distance)
+        if changes:
+            self.trials = np.append(self.trials, [[changes[0].cluster_id, self.ids[parent], paid]], axis=0)
+            changes = [*self.merge(one, other), *changes]
+        else:
+            self._pause()
+            self.largest = share
+        self.review_due = self.n_seen + self.review_pause
+        return changes
+
+    def _judge(self, cost: Array, young: Array) -> None:
+        """Judge the splits made long enough ago by what undoing them would cost: review sooner, or later."""
+        open_trials = []
+        for child, parent, paid in self.trials:
+            pair = np.flatnonzero((self.ids == child) | (self.ids == parent))
+            if len(pair) == 2 and young[pair].any():
+                open_trials.append((child, parent, paid))
+            elif len(pair) == 2 and cost[pair[0], pair[1]] > GAIN * paid:
+                self.review_pause = REVIEW
+            else:
+                self._pause()
+        self.trials = np.array(open_trials).reshape(-1, 3)
+
+    def _pause(self) -> None:
+        self.review_pause = min(2 * self.review_pause, REVIEW_LEAST)
+
+    def _inertia(self) -> Array:
+        return self.weight * self.scatter ** (1 if self.geometry == "cosine" else 2)
+
+    def _split(self, parent: int, rows: Array, members: Array, distance: Array) -> list[ClusterChange]:
+        """Split a cluster, given the batch's rows that belong to it; nothing happens where they are all alike."""
+        if self.scatter[parent] <= self.space.resolution:
+            return []
+        if len(members) >= HALVES:
+            # The old mean stands for what the cluster was: where that has stopped coming, all that is new moves out.
+            stay = np.repeat(self.means[[parent]], int(PARENT_WEIGHT), axis=0)
+            chosen = np.concatenate([stay, rows[members]])
+            means, labels = batch_kmeans(self.space, chosen, self.space.place(chosen), 2, self.seed, starts=1)
+            leaving = np.flatnonzero(labels[len(stay) :] != labels[0])
+            if len(leaving) == 0:
+                return []
+            mean, weight, seed = means[1 - labels[0]], float(len(leaving)), int(members[leaving[0]])
+        else:
+            seed = int(members[np.argsort(distance[members], kind="stable")[int(SEED_RANK * (len(members) - 1))]])
+            mean, weight = rows[seed], 1.0
+            if distance[seed] <= self.space.resolution:
+                return []
+        self.weight[parent] = min(self.weight[parent], PARENT_WEIGHT)
+        # The new one has no mass until it has earned it: what is split off may be a clump of outliers.
+        child = self.add(mean, 0.0, weight, float(self.scatter[parent]), bool(self.adopted[parent]))
+        self.splits += 1
+        return [ClusterChange("split", child, (int(self.ids[parent]),), weight, (seed,))]
+
+    def merge(self, one: int, other: int) -> list[ClusterChange]:
+        """Merge two clusters into the older one, whose id stays."""
+        kept, gone = min(one, other), max(one, other)
+        total = self.weight[kept] + self.weight[gone]
+        share = self.weight[gone] / total
+        apart = float(self.space.distances(self.points[[kept]], self.points[[gone]])[0, 0])
+        mean = self.means[kept] + (self.means[gone] - self.means[kept]) * self.means.dtype.type(share)
+        self.means[kept] = mean
+        self.points[kept] = self.space.place(mean[None])[0]
+        self.squares[kept] = grid_squares(self.points[[kept]])[0]
+        self.scatter[kept] += share * (self.scatter[gone] - self.scatter[kept])
+        self.scatter[kept] += share * (1.0 - share) * apart
+        self.weight[kept] = total
+        self.mass[kept] += self.mass[gone]
+        self.born[kept] = min(self.born[kept], self.born[gone])
+        self.adopted[kept] |= self.adopted[gone]
+        ids = int(self.ids[kept]), int(self.ids[gone])
+        change = ClusterChange("merge", ids[0], (ids[1],), float(self.mass[kept]))
+        self._drop(np.arange(len(self.ids)) != gone)
+        return [change]
 
     def add(self, mean: Array, mass: float, weight: float, scatter: float, adopted: bool) -> int:
         """Add one cluster with mean (D,); returns its id."""
@@ -323,7 +451,9 @@ class StreamKMeans(base.Clusterer):
         self.born = np.append(self.born, np.int64(self.n_seen))
         self.adopted = np.append(self.adopted, adopted)
         self.means = np.concatenate([self.means, mean[None].astype(self.means.dtype)])
-        self.points = np.concatenate([self.points, self.space.place(mean[None].astype(self.means.dtype))])
+        point = self.space.place(mean[None].astype(self.means.dtype))
+        self.points = np.concatenate([self.points, point])
+        self.squares = np.append(self.squares, grid_squares(point))
         return new
 
     def adopt(self, mean: Array, count: float, members: tuple[int, ...] = ()) -> list[ClusterChange]:
@@ -340,9 +470,12 @@ class StreamKMeans(base.Clusterer):
         gone = [
             ClusterChange("death", int(i), (), float(m)) for i, m in zip(self.ids[~keep], self.mass[~keep], strict=True)
         ]
-        for name in ("ids", "mass", "weight", "scatter", "born", "adopted", "means", "points"):
-            setattr(self, name, getattr(self, name)[keep])
+        self._drop(keep)
         return gone
+
+    def _drop(self, keep: Array) -> None:
+        for name in ("ids", "mass", "weight", "scatter", "born", "adopted", "means", "points", "squares"):
+            setattr(self, name, getattr(self, name)[keep])
 
     def _bury(self) -> list[ClusterChange]:
         old = self.n_seen - self.born > self.half_life_vectors / 2.0

@@ -54,6 +54,7 @@ def test_a_wrong_threshold_heals(rate: float) -> None:
     calibration = Calibration(rate)
     normal = rng.exponential(size=8192)
     calibration.recent = normal[normal < np.quantile(normal, 1 - 10 * rate)]
+    calibration.ordered = np.sort(calibration.recent)
     calibration._fit()
     flags = stream(calibration, rng.exponential(size=100_000))
     assert 0.5 * rate < flags[50_000:].mean() < 2.0 * rate
@@ -108,3 +109,16 @@ def test_bad_rate(rate: float) -> None:
     """A false alarm rate without a tail is refused."""
     with pytest.raises(ValueError, match="false_alarm_rate"):
         Calibration(rate)
+
+
+@pytest.mark.parametrize("batch", [1, 50, 700])
+def test_the_sorted_window_is_the_window_sorted(batch: int) -> None:
+    """Replacing what left by what came gives what sorting anew would, with ties and with batches beyond the window."""
+    rng = np.random.default_rng(17)
+    calibration = Calibration(0.01, window=500)
+    calibration.seed(rng.integers(0, 40, 100) / 8)
+    for _ in range(60):
+        distances = rng.integers(0, 40, batch) / 8
+        calibration.learn(distances, rng.random(batch) < 0.05)
+        assert (calibration.ordered == np.sort(calibration.recent)).all()
+        assert len(calibration.recent) <= 500

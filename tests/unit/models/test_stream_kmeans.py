@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from river import checks, cluster, metrics, preprocessing, stream
+from sklearn.metrics import normalized_mutual_info_score
 
 from farpoint_models.errors import InvalidReason, InvalidRecord
 from farpoint_models.geometry import Array, GeometryName
@@ -29,42 +30,96 @@ def test_finds_separated_classes(geometry: GeometryName) -> None:
     """Ten well separated classes come out as themselves, prequentially, from the first vector after the warm-up."""
     vectors, labels = blobs(3000, 10, 32)
     model = StreamKMeans(clusters=10, geometry=geometry)
-    agreement = metrics.AdjustedRand()
+    rand = metrics.AdjustedRand()
     for start in range(0, 3000, 50):
         for label, found in zip(
             labels[start : start + 50], model.predict_many(vectors[start : start + 50]), strict=True
         ):
             if found >= 0:
-                agreement.update(int(label), int(found))
+                rand.update(int(label), int(found))
         model.learn_many(vectors[start : start + 50])
-    assert agreement.get() > 0.8
+    assert rand.get() > 0.8
 
 
 def test_number_of_clusters_suits_the_warm_up_and_grows() -> None:
-    """256 vectors found at most 16 clusters; a stream of 40 classes then grows to as many, not beyond the most."""
+    """100 vectors found at most 25 clusters; a stream of 40 classes then grows to as many, not beyond the most."""
     vectors, _ = blobs(8000, 40, 64)
-    model = StreamKMeans(clusters=60)
-    learn(model, vectors[:256])
-    assert len(model.ids) <= 16
-    learn(model, vectors[256:])
+    model = StreamKMeans(clusters=60, warm_up=100)
+    learn(model, vectors[:100])
+    assert len(model.ids) <= 25
+    learn(model, vectors[100:])
     assert 40 <= len(model.ids) <= 60
     used = np.unique(model.predict_many(vectors[-2000:]))
     assert len(used) >= 36
 
 
 def test_ids_are_never_reused_and_changes_tell_the_list() -> None:
-    """Births and splits minus deaths give exactly the live ids, each id appearing once, also while classes change."""
+    """Births and splits minus deaths and merges give the live ids, each appearing once, also while classes change."""
     model = StreamKMeans(clusters=12, warm_up=64, half_life_vectors=300)
     changes = []
     for epoch in range(4):
         vectors, _ = blobs(1500, 6, 48, seed=epoch)
         changes += learn(model, np.roll(vectors, epoch * 6, axis=1))
-    born = [change.cluster_id for change in changes if change.type != "death"]
+    born = [change.cluster_id for change in changes if change.type in ("birth", "split")]
     died = [change.cluster_id for change in changes if change.type == "death"]
-    assert died
+    died += [gone for change in changes if change.type == "merge" for gone in change.from_ids]
+    assert {change.type for change in changes} == {"birth", "death", "merge", "split"}
+    assert len(set(died)) == len(died)
     assert len(set(born)) == len(born)
     assert sorted(set(born) - set(died)) == sorted(model.ids.tolist())
     assert all(change.from_ids for change in changes if change.type == "split")
+
+
+def test_finds_classes_that_the_warm_up_missed() -> None:
+    """Merging and splitting leaves 100 classes with a cluster each, whatever 256 vectors could show of them."""
+    vectors, labels = blobs(12_000, 100, 128)
+    model = StreamKMeans(clusters=100)
+    changes = learn(model, vectors)
+    found = model.predict_many(vectors)
+    assert len({found[labels == label][0] for label in range(100)}) >= 99
+    assert agreement(labels, found) > 0.99
+    assert any(change.type == "merge" for change in changes)
+
+
+def test_what_is_as_it_should_be_is_left_alone() -> None:
+    """One even cloud, which any clusters cut as well as any other, soon has no merges and splits any more."""
+    rng = np.random.default_rng(8)
+    model = StreamKMeans(clusters=12)
+    learn(model, rng.normal(size=(20_000, 6)) + 2)
+    late = learn(model, rng.normal(size=(40_000, 6)) + 2)
+    assert len(late) <= 12
+
+
+def test_a_merge_keeps_the_older_id_and_all_mass() -> None:
+    """Two clusters become one: the id of the older, the mean and the mass of both."""
+    model = StreamKMeans(clusters=4, warm_up=100, geometry="standardized")
+    learn(model, blobs(100, 4, 4)[0])
+    ids, mass, means = model.ids.copy(), model.mass.copy(), model.means.copy()
+    [change] = model.merge(2, 1)
+    assert (change.type, change.cluster_id, change.from_ids) == ("merge", ids[1], (ids[2],))
+    assert model.ids.tolist() == [ids[0], ids[1], ids[3]]
+    assert model.mass[1] == mass[1] + mass[2]
+    np.testing.assert_allclose(model.means[1], (mass[1] * means[1] + mass[2] * means[2]) / (mass[1] + mass[2]))
+    np.testing.assert_array_equal(model.points, model.space.place(model.means))
+
+
+@pytest.mark.parametrize("order", ["shuffled", "one after another"])
+def test_rare_and_late_classes(order: str) -> None:
+    """Ten classes with sizes from 1 to 100, or one after another, are told apart nearly as batch k-means does."""
+    rng = np.random.default_rng(9)
+    share = np.geomspace(1, 100, 10) if order == "shuffled" else np.ones(10)
+    labels = rng.choice(10, 10_000, p=share / share.sum())
+    if order != "shuffled":
+        labels = np.sort(labels)
+    vectors = (np.eye(10, 64)[labels] + rng.normal(0, 0.05, (10_000, 64))).astype(np.float32)
+    model = StreamKMeans(clusters=10)
+    learn(model, vectors)
+    assert agreement(labels, model.predict_many(vectors)) > 0.9
+
+
+def agreement(labels: Array, found: Array) -> float:
+    """Normalised mutual information of classes and clusters."""
+    return float(normalized_mutual_info_score(labels, found))
 
 
 def test_follows_drift_and_keeps_ids() -> None:
