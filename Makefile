@@ -63,7 +63,7 @@ soak: install ## Run at full load for MINUTES= (10) and see whether memory, thre
 bench: install ## Measure: frames, vectors, latency and memory; prints the tables of docs/performance.md
 	$(VENV)/bin/python -m tests.bench
 
-bench-core: install ## Measure the numerical core; DATA=folder with ADBench's .npz files adds those
+bench-core: install ## Measure the numerical core, peers beside; DATA=folder with the files of ADBench and NAB adds those
 	$(VENV)/bin/python -m tests.bench.core $(DATA)
 
 bench-embed: install ## Measure the embed stage on the CPU against the bare device; ARGS=--quick for a first look

@@ -355,9 +355,7 @@ class StreamKMeans(base.Clusterer):
         if len(members) == 0:
             return []  # it waits for a batch that shows what is in that cluster
         power = 1 if self.geometry == "cosine" else 2
-        cost = self.space.distances(self.points, self.points) ** power
-        mass = np.maximum(self.mass, self.weight)
-        cost *= mass[:, None] * mass / (mass[:, None] + mass)
+        cost = ward_cost(self.distances(self.points) ** power, np.maximum(self.mass, self.weight))
         young = self.n_seen - self.born < YOUNG
         self._judge(cost, young)
         cost[young] = cost[:, young] = cost[parent] = cost[:, parent] = np.inf
@@ -486,6 +484,25 @@ class StreamKMeans(base.Clusterer):
     def _unit_test_params(cls) -> Any:
         """Parameters river's estimator checks use."""
         yield {"geometry": "standardized", "clusters": 8, "warm_up": 32}
+
+
+def ward_cost(squared: Array, mass: Array) -> Array:
+    """Return by how much merging two clusters raises the inertia (Ward, 1963), for all pairs.
+
+    Parameters
+    ----------
+    squared
+        (K, K) squared distances between centroids.
+    mass
+        (K,), above zero.
+
+    Examples
+    --------
+    >>> ward_cost(np.array([[0.0, 9.0], [9.0, 0.0]]), np.array([2.0, 1.0]))
+    array([[0., 6.],
+           [6., 0.]])
+    """
+    return squared * (mass[:, None] * mass / (mass[:, None] + mass))
 
 
 def _nearest_rows(distances: Array, column: int, most: int = 3) -> tuple[int, ...]:

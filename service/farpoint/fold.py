@@ -248,6 +248,9 @@ class DetectorFold:
             note = self._notes.pop(change.cluster_id, None)
             exemplars = note.exemplars if note else exemplars
         else:
+            if change.type == "merge":  # what it came from lives on under the older id; its note ends with it
+                gone = [self._notes.pop(cluster_id, None) for cluster_id in change.from_ids]
+                exemplars = exemplars or [name for other in gone if other for name in other.exemplars][:EXEMPLARS]
             note = self._note(change.cluster_id)
             note.last_seen = note.last_seen or ref.time
             note.exemplars = note.exemplars or exemplars

@@ -5,9 +5,11 @@ import pytest
 from river import preprocessing
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances, pairwise_distances_argmin
+from sklearn.neighbors import NearestNeighbors
 
 from farpoint_models.geometry import Standardized
-from farpoint_models.stream_kmeans import StreamKMeans
+from farpoint_models.scoring import distance_to_mass
+from farpoint_models.stream_kmeans import StreamKMeans, ward_cost
 
 
 def blobs(seed: int = 0) -> np.ndarray:
@@ -60,3 +62,23 @@ def test_standardisation_without_forgetting() -> None:
         scaler.learn_one(dict(enumerate(vector.astype(float))))
     np.testing.assert_allclose(space.mean, [scaler.means[i] for i in range(3)], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(space.deviation**2, [scaler.vars[i] for i in range(3)], rtol=1e-6)
+
+
+def test_distance_to_mass_of_single_points_is_mean_distance_to_neighbours() -> None:
+    """Where each point is a centroid of mass one, distance to k / n of the mass is scikit-learn's to k neighbours."""
+    points = blobs(5)[:200].astype(np.float64)
+    queries = blobs(6)[:50].astype(np.float64)
+    expected = NearestNeighbors(n_neighbors=10).fit(points).kneighbors(queries)[0].mean(axis=1)
+    found = distance_to_mass(pairwise_distances(queries, points), np.ones(200), share=10 / 200)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_a_merge_costs_what_ward_says() -> None:
+    """Inertia after a merge, by scikit-learn's distances, is inertia before it plus Ward's criterion."""
+    vectors = blobs(7)
+    half = np.arange(900) < 300
+    means = np.stack([vectors[half].mean(axis=0), vectors[~half].mean(axis=0)]).astype(np.float64)
+    apart = ((vectors[half] - means[0]) ** 2).sum() + ((vectors[~half] - means[1]) ** 2).sum()
+    together = ((vectors - vectors.mean(axis=0)) ** 2).sum()
+    ward = ward_cost(np.array([[0.0, ((means[0] - means[1]) ** 2).sum()]] * 2), np.array([300.0, 600.0]))
+    assert ward[0, 1] == pytest.approx(together - apart, rel=1e-3)

@@ -141,6 +141,33 @@ def test_a_recurring_novelty_is_absorbed_by_rule() -> None:
     assert detector.score_many(vectors[at[-1:]]).cluster_id[0] == births[0].cluster_id
 
 
+def test_an_abrupt_and_lasting_change_is_absorbed_by_rule() -> None:
+    """When all that comes changes at once, it alarms until the rule of recurrence is met, then no more."""
+    detector = OutlierDetector()
+    fold(detector, mixture(4000, 48, 3, seed=1))
+    flags, changes = fold(detector, mixture(4000, 48, 3, seed=2))
+    assert flags[:64].mean() > 0.9
+    assert 100 < flags.sum() < 500
+    assert flags[1000:].mean() < 0.01
+    assert 1 <= sum(change.type == "birth" for change in changes) <= 6
+
+
+def test_planted_far_outliers_are_found_in_bursts_and_alone() -> None:
+    """Of far outliers, 5 % of the stream, half of them in bursts of ten, at least 95 % are alerts."""
+    rng = np.random.default_rng(31)
+    vectors = mixture(12_000, 32)
+    planted = np.zeros(12_000, np.bool_)
+    for start in range(1000, 11_900, 400):
+        vectors[start : start + 10] = rng.normal(size=32) / 6 + rng.normal(0, 0.03, (10, 32))
+        planted[start : start + 10] = True
+    alone = rng.integers(1000, 12_000, 300)
+    vectors[alone] = rng.normal(size=(300, 32))
+    planted[alone] = True
+    flags, _ = fold(OutlierDetector(), vectors)
+    assert flags[planted].mean() >= 0.95
+    assert flags[planted].sum() / flags.sum() > 0.9
+
+
 def test_slow_drift_raises_no_alarms() -> None:
     """A stream that wanders a quarter turn over 20,000 vectors is followed."""
     rng = np.random.default_rng(6)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from farpoint_models.errors import InvalidReason, InvalidRecord
 from farpoint_models.geometry import Cosine, GeometryName, Standardized, as_vectors, make_geometry, validate
@@ -124,3 +126,21 @@ def test_unknown_geometry() -> None:
     """An unknown geometry is named."""
     with pytest.raises(ValueError, match="manhattan"):
         make_geometry("manhattan", 3)  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), dimension=st.sampled_from([1, 3, 100]), count=st.sampled_from([0, 1, 7, 5000]))
+def test_sums_by_label(seed: int, dimension: int, count: int) -> None:
+    """Sums are those of numpy, label by label; on the sphere they are exact, so the order of the rows is nothing."""
+    rng = np.random.default_rng(seed)
+    vectors = as_vectors(rng.normal(size=(count, dimension)) + 3) if count else np.zeros((0, dimension), np.float32)
+    labels = rng.integers(-1, 6, count)
+    for space in (Cosine(dimension), Standardized(dimension)):
+        rows = space.rows(vectors)
+        sums = space.sums(rows, labels, 7)
+        for label in range(7):
+            expected = rows[labels == label].astype(np.float64).sum(axis=0)
+            np.testing.assert_allclose(sums[label], expected, rtol=1e-6, atol=1e-9)
+        if space.name == "cosine" and count <= 4096:
+            order = rng.permutation(count)
+            assert (space.sums(rows[order], labels[order], 7) == sums).all()

@@ -49,20 +49,53 @@ def fold(detector: OutlierDetector, stream: list[Array], restore_before: set[int
     dimension=st.sampled_from([1, 2, 3, 17, 64]),
     geometry=st.sampled_from(["cosine", "standardized"]),
     warm_up=st.sampled_from([1, 20, 150, 400]),
+    clusters=st.sampled_from([1, 4, 24]),
     restore=st.sets(st.integers(0, 39), max_size=6),
 )
 def test_restored_anywhere_is_never_interrupted(
-    seed: int, dimension: int, geometry: GeometryName, warm_up: int, restore: set[int]
+    seed: int, dimension: int, geometry: GeometryName, warm_up: int, clusters: int, restore: set[int]
 ) -> None:
     """Wherever a detector is saved and restored, decisions and last bytes are those of one never interrupted."""
     stream = records(seed, dimension, 40)
 
     def fresh() -> OutlierDetector:
         return OutlierDetector(
-            geometry=geometry, clusters=24, warm_up=warm_up, half_life_vectors=300, false_alarm_rate=0.01
+            geometry=geometry, clusters=clusters, warm_up=warm_up, half_life_vectors=300, false_alarm_rate=0.01
         )
 
     assert fold(fresh(), stream, restore) == fold(fresh(), stream, set())
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    dimension=st.sampled_from([1, 5, 40]),
+    geometry=st.sampled_from(["cosine", "standardized"]),
+    many=st.booleans(),
+)
+def test_scoring_in_between_changes_nothing(seed: int, dimension: int, geometry: GeometryName, many: bool) -> None:
+    """Whoever asks for scores in between, of whatever batches, and with or without handing them on: the same bytes."""
+    plain, asked = (
+        OutlierDetector(geometry=geometry, clusters=9, warm_up=50, half_life_vectors=200, false_alarm_rate=0.05)
+        for _ in range(2)
+    )
+    for vectors in records(seed, dimension, 30):
+        plain.learn_many(vectors, plain.score_many(vectors))
+        for part in np.array_split(vectors, 3 if many else 1):
+            asked.score_many(part)
+        asked.nearest_clusters(vectors[:2])
+        asked.learn_many(vectors)
+    assert snapshot.dump(plain) == snapshot.dump(asked)
+
+
+def test_the_stream_of_these_tests_merges_and_splits() -> None:
+    """What the tests above restore in the middle of has every kind of change in it."""
+    kinds = set()
+    for seed in range(12):
+        detector = OutlierDetector(clusters=4, warm_up=20, half_life_vectors=300, false_alarm_rate=0.01)
+        for vectors in records(seed, 17, 40):
+            kinds |= {change.type for change in detector.learn_many(vectors)}
+    assert {"birth", "merge", "split"} <= kinds
 
 
 THREADS = """
