@@ -11,7 +11,10 @@ STARTS = 4
 def batch_kmeans(
     space: Cosine | Standardized, rows: Array, points: Array, wanted: int, seed: int, starts: int = STARTS
 ) -> tuple[Array, Array]:
-    """Find clusters by k-means++ (Arthur & Vassilvitskii, 2007) and a few Lloyd rounds; the best of several starts.
+    """Find clusters by greedy k-means++ and a few Lloyd rounds; the best of several starts.
+
+    Greedy: of 2 + ln K candidates drawn as k-means++ draws them, the one that leaves least cost becomes the next seed
+    (Arthur & Vassilvitskii, 2007, section 5).
 
     Parameters
     ----------

@@ -71,9 +71,10 @@ class _Working:
 class OutlierDetector(base.AnomalyDetector):
     """Scores vectors by how far they lie from what is normal in their stream, and learns what that is.
 
-    A vector's distance to the nearest cluster *that carries mass* (CBLOF: He, Xu & Deng, 2003, over streaming clusters)
-    becomes a p-value against recent normal distances, and that a score. Outliers move no centroid: they wait in
-    quarantine until they have recurred often enough, over enough time, to found a cluster.
+    A vector's mean distance to the nearest 7 % of the stream's mass (`scoring.distance_to_mass`, over streaming
+    clusters) becomes a p-value against recent normal distances, and that a score. Outliers move no centroid: they wait
+    in quarantine until they have recurred often enough, over enough time, to found a cluster; that one is normal
+    whatever its mass.
 
     The state is a fold: per batch `score_many` with the state before it, then `learn_many`. The same batches give the
     same state bit for bit, with any number of threads (see `geometry`), saved and restored anywhere in between.
@@ -95,8 +96,8 @@ class OutlierDetector(base.AnomalyDetector):
 
     References
     ----------
-    He, Z., Xu, X., Deng, S. (2003). Discovering cluster-based local outliers. Pattern Recognition Letters 24.
-    Departures: large and small are decided over at most 16 groups of centroids; the distance is not weighted by size.
+    Chazal, F., Cohen-Steiner, D., Merigot, Q. (2011). Geometric inference for probability measures. Foundations of
+    Computational Mathematics 11.
 
     Examples
     --------
@@ -261,7 +262,7 @@ class OutlierDetector(base.AnomalyDetector):
         Returns
         -------
         changes
-            Births, deaths and splits of clusters, in order.
+            Births, deaths, merges and splits of clusters, in order.
 
         Raises
         ------

@@ -47,7 +47,7 @@ class Quarantine:
         row, point
             (D,) row and its grid point.
         distance
-            To the nearest cluster that vouches.
+            To what is normal (`scoring.distance_to_mass`).
         radius
             What is nearer than this to a candidate belongs to it anyway.
         now

@@ -66,10 +66,11 @@ class StreamKMeans(base.Clusterer):
     """Mini-batch k-means with forgetting, over arrays.
 
     The first `warm_up` vectors are kept; then k-means++ (Arthur & Vassilvitskii, 2007) and a few Lloyd rounds found the
-    first clusters, one for every 16 vectors at most. From then on every batch is assigned to the nearest centroids and
+    first clusters, one for every 4 vectors at most. From then on every batch is assigned to the nearest centroids and
     moves them by the mean of what they got, as in web-scale k-means (Sculley, 2010), with counts that halve every
     `half_life_vectors` vectors, so that centroids follow a drifting stream. Departures: the number of clusters grows
-    while the data warrants it, up to `clusters`, by splitting the cluster with most scatter; a cluster that no longer
+    while the data warrants it, up to `clusters`, by splitting the cluster with most inertia; then the pair that is
+    cheapest to merge makes room for the next split, ever more rarely while that gains nothing; a cluster that no longer
     gets vectors dies and its place is split off elsewhere; clusters carry ids that are never reused.
 
     Parameters

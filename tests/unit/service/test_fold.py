@@ -260,19 +260,18 @@ def test_a_damaged_snapshot_is_refused() -> None:
 def test_merges_and_splits_are_told_and_leave_no_notes_behind() -> None:
     """The events account for every live cluster, merges and splits among them, and only live clusters have notes."""
     rng = np.random.default_rng(3)
-    centres = np.eye(16, dtype=np.float32)[:8]
-    settings = DetectorSettings(warm_up=64, clusters=8, false_alarm_rate=0.2)
+    settings = DetectorSettings(warm_up=64, clusters=30)
     events = []
     fold = None
-    for offset in range(300):
-        seen = 2 if offset < 4 else 8  # the warm-up shows two of eight places
-        vectors = centres[rng.integers(0, seen, 32)] + rng.normal(0, 0.03, (32, 16)).astype(np.float32)
+    for offset in range(100):  # thirty places, more than the warm-up can tell apart
+        places = np.eye(32)[rng.integers(0, 30, 32)]
+        vectors = (places + rng.normal(0, 0.1, (32, 32))).astype(np.float32)
         record = a_record(offset, vectors)
         fold = fold or DetectorFold.begin(record, settings)
         decisions = fold.apply(record)
         assert decisions is not None
         events += decisions.cluster_events
-        if offset == 150:
+        if offset == 60:
             fold = saved_and_restored(fold)
     assert fold is not None
     assert {"birth", "merge", "split"} <= {event.type for event in events}
