@@ -25,6 +25,9 @@ SHAPES = (-1.0, 0.5)
 """Bounds of the tail's shape: from a wall (uniform) to heavy."""
 SHAPE_PRIOR = 16.0
 """The tail's shape counts like a guess of 0 (exponential) made from so many distances."""
+LIGHT = 0.5
+"""A tail that looks lighter than exponential is believed by half: the shoulder of a bell looks lighter than its tail is,
+and the threshold would lie too low (half as many alarms again as asked for)."""
 SCREEN = 2.0
 """Warm-up distances may lie twice as far out as an exponential tail fitted to median and 90 % would have them."""
 LARGEST_RATE = 0.2
@@ -97,6 +100,8 @@ class Calibration:
         shape = np.clip(np.log(outer / inner) / np.log(ratio), *SHAPES)
         beyond = np.log(last / rate)
         shape *= n * last / (n * last + SHAPE_PRIOR)
+        if shape < 0.0:
+            shape *= LIGHT
         shape *= np.log(TAIL) / max(beyond, np.log(TAIL))  # a shape taken further than that runs away
         # high - middle and limit - high are the same tail over log(ratio) and log(last / rate).
         step = (

