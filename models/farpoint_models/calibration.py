@@ -26,8 +26,8 @@ SHAPES = (-1.0, 0.5)
 SHAPE_PRIOR = 16.0
 """The tail's shape counts like a guess of 0 (exponential) made from so many distances."""
 LIGHT = 0.5
-"""A tail that looks lighter than exponential is believed by half: the shoulder of a bell looks lighter than its tail is,
-and the threshold would lie too low (half as many alarms again as asked for)."""
+"""A tail that looks lighter than exponential is believed by half: the shoulder of a bell looks lighter than its tail
+is, and the threshold would lie too low (half as many alarms again as asked for)."""
 SCREEN = 2.0
 """Warm-up distances may lie twice as far out as an exponential tail fitted to median and 90 % would have them."""
 LARGEST_RATE = 0.2
