@@ -109,7 +109,7 @@ def _restore(body: bytes, length: int) -> OutlierDetector:
     kmeans.n_seen, kmeans.next_id, kmeans.feature_names = table["n_seen"], table["next_id"], table["feature_names"]
     kmeans.splits = table["splits"]
     kmeans.review_due, kmeans.review_pause, kmeans.largest = table["review"]
-    kmeans.trials = arrays["clusters.trials"]
+    kmeans.trials = arrays["clusters.trials"].reshape(-1, 3)
     if table["dimension"] is None:
         return detector
     kmeans.begin(table["dimension"])

@@ -30,11 +30,12 @@ REVIEW_LEAST = 8192
 YOUNG = 384
 """A cluster is not merged, nor a split judged, before so many vectors had a chance to reach it."""
 SWELLING = 1.5
-"""A cluster that has come to hold so many times more of the inertia than any did is a reason to review at once."""
+"""A cluster that has come to hold so many times more excess inertia than any did is a reason to review at once."""
 GAIN = 2.0
 """A split was worth while when undoing it would cost this many times what the merge before it did."""
-WORTH = 16.0
-"""A merge must cost at most a sixteenth of the inertia of the cluster that is split in its stead."""
+WORTH = 4.0
+"""A merge must cost at most a quarter of the excess inertia of the cluster that is split in its stead: of what it has
+beyond what the median spread would give it."""
 
 
 @dataclass(frozen=True)
@@ -339,7 +340,7 @@ class StreamKMeans(base.Clusterer):
         return changes
 
     def _review(self, rows: Array, taken: Array, nearest: Array, distance: Array) -> list[ClusterChange]:
-        """Merge the two clusters that lose least by it, and split the one with most inertia in their stead.
+        """Merge the two clusters that lose least by it, and split the one with most excess inertia in their stead.
 
         Split and merge as in ISODATA (Ball & Hall, 1965). What a merge costs is Ward's criterion (1963). A split that
         did not gain more than the merge before it had cost is a sign that the clusters are as they should be: then the
@@ -347,15 +348,16 @@ class StreamKMeans(base.Clusterer):
         """
         if len(self.ids) < self.clusters or len(self.ids) < 3:
             return []
-        inertia = self._inertia()
-        parent = int(np.argmax(inertia))
-        share = float(inertia[parent] / max(float(inertia.sum()), 1e-30))
+        power = 1 if self.geometry == "cosine" else 2  # 1 - cosine is half a squared distance already
+        spread = self.scatter**power
+        excess = self.weight * (spread - np.median(spread))
+        parent = int(np.argmax(excess))
+        share = float(excess[parent] / max(float((self.weight * spread).sum()), 1e-30))
         if self.n_seen < self.review_due and share < SWELLING * self.largest:
             return []
         members = taken[nearest[taken] == parent]
         if len(members) == 0:
             return []  # it waits for a batch that shows what is in that cluster
-        power = 1 if self.geometry == "cosine" else 2
         cost = ward_cost(self.distances(self.points) ** power, np.maximum(self.mass, self.weight))
         young = self.n_seen - self.born < YOUNG
         self._judge(cost, young)
@@ -364,7 +366,7 @@ class StreamKMeans(base.Clusterer):
         one, other = divmod(int(np.argmin(cost)), len(self.ids))
         paid = float(cost[one, other])
         changes: list[ClusterChange] = []
-        if paid * WORTH < inertia[parent]:
+        if paid * WORTH < excess[parent]:
             changes = self._split(parent, rows, members, distance)
         if changes:
             self.trials = np.append(self.trials, [[changes[0].cluster_id, self.ids[parent], paid]], axis=0)
