@@ -271,8 +271,6 @@ def test_merges_and_splits_are_told_and_leave_no_notes_behind() -> None:
         decisions = fold.apply(record)
         assert decisions is not None
         events += decisions.cluster_events
-        if offset == 60:
-            fold = saved_and_restored(fold)
     assert fold is not None
     assert {"birth", "merge", "split"} <= {event.type for event in events}
     alive: set[int] = set()
