@@ -8,10 +8,11 @@ from river import base
 
 from .batch_kmeans import batch_kmeans
 from .calibration import Calibration
+from .cluster_change import ClusterChange
 from .geometry import Array, GeometryName, as_vectors
 from .quarantine import Quarantine
 from .scoring import distance_to_mass, outlier_score
-from .stream_kmeans import WARM_UP_PER_CLUSTER, ClusterChange, StreamKMeans
+from .stream_kmeans import WARM_UP_PER_CLUSTER, StreamKMeans
 
 HALF_LIFE_VECTORS = 20_000.0
 GATE = 0.05
@@ -342,8 +343,8 @@ class OutlierDetector(base.AnomalyDetector):
     def _vouched(self, distances: Array) -> Array:
         """Distances (N,) to what is normal: to the nearest mass, or to a cluster that recurrence has made normal."""
         vouched = distance_to_mass(distances, self.kmeans.mass)
-        if self.kmeans.adopted.any():
-            vouched = np.minimum(vouched, distances[:, self.kmeans.adopted].min(axis=1))
+        if self.kmeans.live.adopted.any():
+            vouched = np.minimum(vouched, distances[:, self.kmeans.live.adopted].min(axis=1))
         return vouched
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .clusters import NAMES
 from .detector import OutlierDetector
 from .geometry import Array
 from .quarantine import Quarantine
@@ -14,7 +15,6 @@ from .quarantine import Quarantine
 MAGIC = b"FARPOINT"
 VERSION = 2
 HEADER = struct.Struct("<8sHII")  # magic, version, length of the table, checksum of all that follows
-CLUSTER_ARRAYS = ("ids", "mass", "weight", "scatter", "born", "adopted", "means")
 DTYPES = {"<f4", "<f8", "<i8", "|b1"}
 
 
@@ -42,9 +42,9 @@ def dump(detector: OutlierDetector) -> bytes:
     if names is not None and not all(isinstance(name, str) for name in names):
         raise SnapshotError("only features with string names can be saved")
     arrays: dict[str, Array] = {}
-    for name in CLUSTER_ARRAYS:
-        arrays[f"clusters.{name}"] = getattr(kmeans, name)
-    arrays["clusters.trials"] = kmeans.trials
+    for name in NAMES:
+        arrays[f"clusters.{name}"] = getattr(kmeans.live, name)
+    arrays["clusters.trials"] = kmeans.review.trials
     if kmeans.buffer:
         arrays["buffer"] = np.concatenate(kmeans.buffer)
     parts: dict[str, Any] = {
@@ -60,9 +60,9 @@ def dump(detector: OutlierDetector) -> bytes:
         "settings": settings,
         "dimension": detector.dimension,
         "n_seen": detector.n_seen,
-        "next_id": kmeans.next_id,
+        "next_id": kmeans.live.next_id,
         "splits": kmeans.splits,
-        "review": [kmeans.review_due, kmeans.review_pause, kmeans.largest],
+        "review": [kmeans.review.due, kmeans.review.pause, kmeans.review.largest],
         "feature_names": names,
         "arrays": [],
     }
@@ -106,10 +106,11 @@ def _restore(body: bytes, length: int) -> OutlierDetector:
     arrays = _read(table["arrays"], memoryview(body)[length:])
     detector = OutlierDetector(**table["settings"])
     kmeans = detector.kmeans
-    kmeans.n_seen, kmeans.next_id, kmeans.feature_names = table["n_seen"], table["next_id"], table["feature_names"]
+    live, review = kmeans.live, kmeans.review
+    kmeans.n_seen, live.next_id, kmeans.feature_names = table["n_seen"], table["next_id"], table["feature_names"]
     kmeans.splits = table["splits"]
-    kmeans.review_due, kmeans.review_pause, kmeans.largest = table["review"]
-    kmeans.trials = arrays["clusters.trials"].reshape(-1, 3)
+    review.due, review.pause, review.largest = table["review"]
+    review.trials = arrays["clusters.trials"].reshape(-1, 3)
     if table["dimension"] is None:
         return detector
     kmeans.begin(table["dimension"])
@@ -117,12 +118,12 @@ def _restore(body: bytes, length: int) -> OutlierDetector:
     detector.calibration.restore(_part(arrays, "calibration"))
     if "buffer" in arrays:
         kmeans.buffer = [arrays["buffer"]]
-    for name in CLUSTER_ARRAYS:
-        setattr(kmeans, name, arrays[f"clusters.{name}"])
-    clusters = len(kmeans.ids)
-    if any(len(arrays[f"clusters.{name}"]) != clusters for name in CLUSTER_ARRAYS):
+    for name in NAMES:
+        setattr(live, name, arrays[f"clusters.{name}"])
+    clusters = len(live)
+    if any(len(arrays[f"clusters.{name}"]) != clusters for name in NAMES):
         raise SnapshotError("snapshot is damaged: its clusters do not match")
-    kmeans.place()
+    live.place()
     if kmeans.is_warm:
         detector.quarantine = Quarantine(kmeans.space, detector.half_life_vectors)
         detector.quarantine.restore(_part(arrays, "quarantine"))

@@ -26,9 +26,9 @@ from farpoint.wire import (
     derived_id,
 )
 from farpoint_models import snapshot
+from farpoint_models.cluster_change import ClusterChange
 from farpoint_models.detector import OutlierDetector, Scores
 from farpoint_models.errors import InvalidReason, InvalidRecord
-from farpoint_models.stream_kmeans import ClusterChange
 
 EXEMPLARS = 3
 

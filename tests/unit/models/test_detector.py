@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from river import checks, datasets, metrics, preprocessing
 
+from farpoint_models.cluster_change import ClusterChange
 from farpoint_models.detector import OutlierDetector, Scores
 from farpoint_models.errors import InvalidReason, InvalidRecord
 from farpoint_models.geometry import Array, GeometryName
-from farpoint_models.stream_kmeans import ClusterChange
 
 
 def mixture(n: int, dimension: int, classes: int = 8, noise: float = 0.06, seed: int = 0) -> Array:

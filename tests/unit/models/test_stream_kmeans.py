@@ -5,9 +5,10 @@ import pytest
 from river import checks, cluster, metrics, preprocessing, stream
 from sklearn.metrics import normalized_mutual_info_score
 
+from farpoint_models.cluster_change import ClusterChange
 from farpoint_models.errors import InvalidReason, InvalidRecord
 from farpoint_models.geometry import Array, GeometryName
-from farpoint_models.stream_kmeans import ClusterChange, StreamKMeans
+from farpoint_models.stream_kmeans import StreamKMeans
 
 
 def blobs(n: int, classes: int, dimension: int, noise: float = 0.03, seed: int = 0) -> tuple[Array, Array]:
@@ -88,19 +89,6 @@ def test_what_is_as_it_should_be_is_left_alone() -> None:
     learn(model, rng.normal(size=(20_000, 6)) + 2)
     late = learn(model, rng.normal(size=(40_000, 6)) + 2)
     assert len(late) <= 12
-
-
-def test_a_merge_keeps_the_older_id_and_all_mass() -> None:
-    """Two clusters become one: the id of the older, the mean and the mass of both."""
-    model = StreamKMeans(clusters=4, warm_up=100, geometry="standardized")
-    learn(model, blobs(100, 4, 4)[0])
-    ids, mass, means = model.ids.copy(), model.mass.copy(), model.means.copy()
-    [change] = model.merge(2, 1)
-    assert (change.type, change.cluster_id, change.from_ids) == ("merge", ids[1], (ids[2],))
-    assert model.ids.tolist() == [ids[0], ids[1], ids[3]]
-    assert model.mass[1] == mass[1] + mass[2]
-    np.testing.assert_allclose(model.means[1], (mass[1] * means[1] + mass[2] * means[2]) / (mass[1] + mass[2]))
-    np.testing.assert_array_equal(model.points, model.space.place(model.means))
 
 
 @pytest.mark.parametrize("order", ["shuffled", "one after another"])
