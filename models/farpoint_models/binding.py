@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from farpoint_models.batches import picture_shape
 from farpoint_models.card import Device, ModelCard
 
 
@@ -81,8 +82,7 @@ class _OnDevice:
         self, session: Any, name: str, output: str, card: ModelCard, sizes: Sequence[int], device: Device
     ) -> None:
         self._session = session
-        shape = (card.input.height, card.input.width)
-        picture = (*shape, 3) if card.input.layout == "NHWC" else (3, *shape)
+        picture = picture_shape(card)
         dtype = np.dtype(card.input.dtype)
         self._slots = {}
         for size in sizes:

@@ -116,7 +116,7 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     sha256
         Of its bytes, hexadecimal; None in a card written by hand: then the file is taken as it is.
     canary
-        The first components of the embedding of `embedder.canary_image`; None: what the model gives at its start stands
+        The first components of the embedding of `canary.canary_image`; None: what the model gives at its start stands
         in for it, so that only later drift is seen.
     canary_cosine
         Least cosine between that and what the device computes, at start and ever after; None: the customary one of the

@@ -1,29 +1,30 @@
 """Device batches of pictures in, embeddings out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from farpoint_models.batches import CPU_BATCH_SIZES, CUDA_BATCH_SIZES, check_batch, picture_shape, pieces
 from farpoint_models.binding import bound
+from farpoint_models.canary import Canary, CanaryError
 from farpoint_models.card import (
     Device,
     ModelCard,
     ModelCardError,
     ModelFile,
     ModelInput,
-    Precision,
     load_card,
     load_model_file,
 )
-from farpoint_models.images import Image, ImageBatch, preprocess, stack
-from farpoint_models.instructions import int8_instructions
+from farpoint_models.graph import embedding_output, fitting_input
+from farpoint_models.images import ImageBatch, stack
 from farpoint_models.placement import placement_of
+from farpoint_models.precision import RequestedPrecision, chosen_precision
 from farpoint_models.providers import (
     ExecutionProvider,
     ProviderUnavailableError,
@@ -37,36 +38,9 @@ from farpoint_models.providers import (
 Embeddings = NDArray[np.float32]
 """(N, D), one row a picture, as the model gave them: not normalised."""
 
-# Small ones: what one piece computes on the way stays in the caches, and nothing is gained beyond.
-CPU_BATCH_SIZES: Final = (1, 2, 4)
-CUDA_BATCH_SIZES: Final = (1, 8, 32, 64)
-CANARY_COMPONENTS: Final = 64
-"""How many components of the canary's embedding a card keeps."""
-
-# What rounding explains: fp32 differs by the order of sums (TF32 on a GPU), the others by their bits as well.
-_LEAST_CANARY_COSINE: Final[dict[Precision, float]] = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.995}
-
-RequestedPrecision = Literal["auto", "fp32", "fp16", "int8"]
-
 
 class DeviceError(RuntimeError):
     """The device failed in the middle of its work; nothing that was on it came out."""
-
-
-class CanaryError(RuntimeError):
-    """The device no longer computes what it should; what came out of late is doubtful.
-
-    Parameters
-    ----------
-    message
-        One line for people.
-    cosine
-        Between what came out and what should have.
-    """
-
-    def __init__(self, message: str, cosine: float) -> None:
-        super().__init__(message)
-        self.cosine = cosine
 
 
 class Embedder(Protocol):
@@ -207,21 +181,18 @@ class OnnxEmbedder:
             # The session's own name for its input is not known before there is one; opening it on the CPU tells.
             plain, _ = open_session(model, "cpu", requested, note, threads=1)
             options = tensorrt_options(
-                {_fitting_input(plain, self.card): _shape(self.card)}, self._sizes[-1], engine_cache
+                {fitting_input(plain, self.card): picture_shape(self.card)}, self._sizes[-1], engine_cache
             )
         with TemporaryDirectory(prefix="farpoint-profile-") as profile:
             session, provider = open_session(
                 model, device, requested, note + why, threads=threads, tensorrt_options=options, profile=Path(profile)
             )
-            name = _fitting_input(session, self.card)
-            placement = placement_of(session, {name: np.zeros((1, *_shape(self.card)), self.card.input.dtype)})
+            name = fitting_input(session, self.card)
+            placement = placement_of(session, {name: np.zeros((1, *picture_shape(self.card)), self.card.input.dtype)})
         self.provider = replace(provider, placement=placement)
         require_placement(self.provider)
-        self._device = bound(session, name, _output(session, self.card), self.card, device, self._sizes)
-        self._canary = stack([preprocess(canary_image(), self.card)])
-        self._expected: Embeddings | None = None
-        if self.file.canary is not None:
-            self._expected = np.asarray(self.file.canary, np.float32)
+        self._device = bound(session, name, embedding_output(session, self.card), self.card, device, self._sizes)
+        self._canary = Canary(self.card, self.precision)
 
     @property
     def model_id(self) -> str:
@@ -236,7 +207,7 @@ class OnnxEmbedder:
     @property
     def least_canary_cosine(self) -> float:
         """Cosine of the canary below which the device is not believed."""
-        return self.file.canary_cosine or _LEAST_CANARY_COSINE[self.precision]
+        return self._canary.least_cosine
 
     def warm_up(self) -> None:
         """Run every batch size once, and look whether the card's canary comes out as it should.
@@ -247,7 +218,7 @@ class OnnxEmbedder:
             It does not: the model runs here, but computes something else than where it was made.
         """
         for size in self._sizes:
-            self.embed(stack([self._canary[0]] * size))
+            self.embed(stack([self._canary.batch[0]] * size))
         try:
             self.check_canary()
         except CanaryError as error:
@@ -255,17 +226,7 @@ class OnnxEmbedder:
 
     def check_canary(self) -> float:
         """Embed the canary and compare it with the card's; see `Embedder.check_canary`."""
-        embedding = self.embed(self._canary)[0]
-        if self._expected is None:
-            self._expected = embedding
-        cosine = _cosine(embedding[: len(self._expected)], self._expected)
-        if not cosine >= self.least_canary_cosine:
-            raise CanaryError(
-                f"{self.file.file} computes something else on {self.provider.name} than where it was made: "
-                f"cosine of the canary {cosine:.4f}, expected at least {self.least_canary_cosine}",
-                cosine,
-            )
-        return cosine
+        return self._canary.compare(self.embed(self._canary.batch)[0], self.provider.name)
 
     def embed(self, batch: ImageBatch) -> Embeddings:
         """Embed a batch of any size; see `Embedder.embed`."""
@@ -295,6 +256,7 @@ class DummyEmbedder:
 
     Examples
     --------
+    >>> from farpoint_models.images import preprocess
     >>> embedder = DummyEmbedder()
     >>> white = preprocess(np.full((48, 64, 3), 255, np.uint8), embedder.card)
     >>> embedder.embed(stack([white])).shape, embedder.model_id
@@ -332,133 +294,3 @@ class DummyEmbedder:
         cells = batch.reshape(len(batch), self._grid, 8, self._grid, 8, 3).mean(axis=(2, 4), dtype=np.float32)
         # One more than the colour: a black picture has a direction too.
         return cells.reshape(len(batch), self.dimension) + np.float32(1.0)
-
-
-def pieces(count: int, sizes: Sequence[int], *, pad: bool) -> Iterator[int]:
-    """Cut a batch into fixed sizes, largest first.
-
-    Parameters
-    ----------
-    count
-        Pictures.
-    sizes
-        Allowed sizes, ascending from 1.
-    pad
-        Whether the rest goes into one larger piece, with empty places, or into several smaller ones.
-
-    Yields
-    ------
-    int
-        A size; their sum is `count`, or more when padded.
-
-    Examples
-    --------
-    >>> list(pieces(27, (1, 2, 4, 8), pad=False)), list(pieces(75, (1, 8, 32, 64), pad=True))
-    ([8, 8, 8, 2, 1], [64, 32])
-    """
-    while count > 0:
-        if count >= sizes[-1]:
-            size = sizes[-1]
-        elif pad:
-            size = next(size for size in sizes if size >= count)
-        else:
-            size = next(size for size in reversed(sizes) if size <= count)
-        yield size
-        count -= size
-
-
-def check_batch(batch: ImageBatch, card: ModelCard) -> None:
-    """Make sure a batch is what a model takes in.
-
-    Raises
-    ------
-    ValueError
-        The batch has another type or shape than the card says.
-    """
-    expected = _shape(card)
-    if batch.shape[1:] != expected or batch.dtype != card.input.dtype:
-        wanted = f"(N, {', '.join(map(str, expected))}) {card.input.dtype}"
-        raise ValueError(f"{card.id} takes {wanted}, not {batch.shape} {batch.dtype}")
-
-
-@cache
-def canary_image() -> Image:
-    """Paint the picture that every model is tried on before it serves: the same bytes everywhere.
-
-    Returns
-    -------
-    Image
-        uint8, (256, 256, 3): a gradient, stripes and a disc, from whole numbers only.
-
-    Examples
-    --------
-    >>> int(canary_image().sum(dtype=np.int64))
-    24643251
-    """
-    y, x = np.mgrid[:256, :256]
-    image = np.stack([x, y, (x + y) // 2], axis=2).astype(np.uint8)
-    image[(x // 16 % 4 == 0) & (y > 128)] = (230, 40, 60)
-    image[(x - 90) ** 2 + (y - 80) ** 2 < 50**2] = (30, 90, 200)
-    image.flags.writeable = False
-    return image
-
-
-def chosen_precision(card: ModelCard, device: Device, asked: RequestedPrecision) -> tuple[Precision, str]:
-    """Choose which of a card's files a device runs, and say why where that is not obvious.
-
-    Raises
-    ------
-    ModelCardError
-        The card has no file of the precision that was asked for.
-
-    Examples
-    --------
-    >>> from farpoint_models.card import shipped_model_folder
-    >>> chosen_precision(load_card(shipped_model_folder()), "cpu", "fp32")
-    ('fp32', '; fp32 as asked')
-    """
-    if asked != "auto":
-        if asked not in card.files:
-            raise ModelCardError(f"{card.id} has no {asked} file, only {', '.join(sorted(card.files))}")
-        return asked, f"; {asked} as asked"
-    preferred = card.precision_for(device)
-    if device == "cpu" and preferred == "int8":
-        instructions = int8_instructions()
-        if instructions is None:
-            return "fp32", "; fp32, because this processor has no instructions for int8"
-        return "int8", f"; int8, because this processor has {instructions}"
-    return preferred, f"; {preferred}"
-
-
-def _shape(card: ModelCard) -> tuple[int, int, int]:
-    side = (card.input.height, card.input.width)
-    return (*side, 3) if card.input.layout == "NHWC" else (3, *side)
-
-
-def _output(session: Any, card: ModelCard) -> str:
-    return card.output or str(session.get_outputs()[0].name)
-
-
-def _fitting_input(session: Any, card: ModelCard) -> str:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1:
-        raise ModelCardError(f"{card.id}: the graph has {len(inputs)} inputs; expected one, a batch of pictures")
-    types = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
-    if inputs[0].type != types[card.input.dtype]:
-        raise ModelCardError(f"{card.id}: the graph takes {inputs[0].type}, the card says {card.input.dtype}")
-    named = {output.name: output for output in outputs}
-    wanted = card.output or outputs[0].name
-    if wanted not in named:
-        raise ModelCardError(f"{card.id}: the graph has no output {wanted!r}, only {', '.join(named)}")
-    shape, kind = named[wanted].shape, named[wanted].type
-    # Names and None stand for sizes that are open.
-    if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != card.dimension):
-        raise ModelCardError(f"{card.id}: the graph gives {shape}, the card says (N, {card.dimension})")
-    if kind != "tensor(float)":
-        raise ModelCardError(f"{card.id}: the graph gives {kind}; expected tensor(float), also from an fp16 file")
-    return str(inputs[0].name)
-
-
-def _cosine(a: Embeddings, b: Embeddings) -> float:
-    cosine = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-    return min(1.0, cosine) if np.isfinite(cosine) else 0.0

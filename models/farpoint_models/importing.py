@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from farpoint_models.canary import CANARY_COMPONENTS, canary_image
 from farpoint_models.card import Agreement, ModelCard, ModelCardError, ModelFile
-from farpoint_models.embedder import CANARY_COMPONENTS, Embeddings, OnnxEmbedder, canary_image
+from farpoint_models.embedder import Embeddings, OnnxEmbedder
 from farpoint_models.images import Image, preprocess, stack
 from farpoint_models.onnx_header import opsets
 from farpoint_models.providers import open_session

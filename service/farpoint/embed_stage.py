@@ -16,8 +16,9 @@ from farpoint.errors import FarpointError
 from farpoint.records import DeadLetter, IncomingRecord, OutgoingRecord, positions_after
 from farpoint.stage import Flush, Stage
 from farpoint.wire import Item, MediaRecord, embeddings_headers, read_media, write_embeddings
+from farpoint_models.canary import CanaryError
 from farpoint_models.card import ModelCard
-from farpoint_models.embedder import CanaryError, DeviceError, Embedder
+from farpoint_models.embedder import DeviceError, Embedder
 from farpoint_models.errors import InvalidReason, InvalidRecord
 from farpoint_models.images import ImageBatch, decode_image, preprocess, thumbnail_jpeg
 

@@ -4,17 +4,20 @@ import sys
 from collections.abc import Sequence
 
 from farpoint_models.cuda import driver_version, problem_with_machine
-from tests.bench import embed
-from tests.bench.embed import Rig, jpegs, paced
+from tests.bench.embed.pace import paced
+from tests.bench.embed.pictures import jpegs
+from tests.bench.embed.plan import Plan, plan_for
+from tests.bench.embed.report import report
+from tests.bench.embed.rig import Rig
 from tests.bench.harness import print_table
 
 
-def tensorrt_table() -> None:
+def tensorrt_table(plan: Plan) -> None:
     """Measure the TensorRT provider where its libraries are."""
     rows = []
     for device in ("cuda", "tensorrt"):
         try:
-            rig = Rig(device)
+            rig = Rig(device, plan.seconds)
         except Exception as error:
             rows.append([device, f"not to be had: {error}", "-", "-"])
             continue
@@ -22,7 +25,7 @@ def tensorrt_table() -> None:
     print_table("TensorRT, our embedder alone, pictures a second", rows, ["device", "1", "8", "64"])
 
 
-def gpu_decode_table(rig: Rig) -> None:
+def gpu_decode_table(rig: Rig, plan: Plan) -> None:
     """Compare decoding on the GPU (nvImageCodec) with decoding on the CPU, to pixels of full size on the device."""
     try:
         from nvidia import nvimgcodec
@@ -31,14 +34,14 @@ def gpu_decode_table(rig: Rig) -> None:
         return
     decoder = nvimgcodec.Decoder()
     rows = []
-    for size in embed.SIZES:
+    for size in plan.sizes:
         pictures = jpegs(*size)
 
         def step(pictures: Sequence[bytes] = pictures) -> int:
             decoder.decode(list(pictures))
             return len(pictures)
 
-        rows.append([f"{size[0]}x{size[1]}", f"{rig.decode_rate(pictures)[0]:.0f}", f"{paced(step):.0f}"])
+        rows.append([f"{size[0]}x{size[1]}", f"{rig.decode_rate(pictures)[0]:.0f}", f"{paced(step, plan.seconds):.0f}"])
     print_table(
         "JPEG decoding, pictures a second", rows, ["picture", f"CPU, {rig.threads} threads", "GPU, nvImageCodec"]
     )
@@ -51,9 +54,10 @@ def main() -> int:
         print(f"bench-gpu needs a GPU: {problem}", file=sys.stderr)
         return 1
     print(f"NVIDIA driver {driver_version()}")
-    embed.main("cuda", sys.argv[1:])
-    tensorrt_table()
-    gpu_decode_table(Rig("cuda"))
+    plan = plan_for("cuda", sys.argv[1:])
+    report("cuda", plan)
+    tensorrt_table(plan)
+    gpu_decode_table(Rig("cuda", plan.seconds), plan)
     return 0
 
 

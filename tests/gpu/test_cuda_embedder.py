@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from farpoint_models.canary import canary_image
 from farpoint_models.card import load_card, shipped_model_folder
 from farpoint_models.cuda import CUDA, TENSORRT, cuda_device_count, driver_version, problem_with_libraries
-from farpoint_models.embedder import OnnxEmbedder, canary_image
+from farpoint_models.embedder import OnnxEmbedder
 from farpoint_models.images import Image, preprocess, stack
 from farpoint_models.importing import cosines
 

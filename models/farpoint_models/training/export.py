@@ -26,8 +26,9 @@ from efficientnet_lite_pytorch import EfficientNet
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from farpoint_models.canary import CANARY_COMPONENTS, canary_image
 from farpoint_models.card import Agreement, Calibration, ModelCard, ModelFile, ModelInput, Parity
-from farpoint_models.embedder import CANARY_COMPONENTS, Embeddings, OnnxEmbedder, canary_image
+from farpoint_models.embedder import Embeddings, OnnxEmbedder
 from farpoint_models.images import ImageBatch, preprocess, stack
 from farpoint_models.training.halve import halve
 from farpoint_models.training.pictures import PictureSource, package_pictures, pictures_in

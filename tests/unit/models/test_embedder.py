@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from tests.onnx_models import model_folder, projection
 
 from farpoint_models.binding import _OnDevice
+from farpoint_models.canary import CanaryError, canary_image
 from farpoint_models.card import ModelCardError, ModelFile, load_card, shipped_model_folder
 from farpoint_models.embedder import (
-    CanaryError,
     DeviceError,
     DummyEmbedder,
     Embedder,
     OnnxEmbedder,
-    canary_image,
-    pieces,
 )
 from farpoint_models.images import decode_image, preprocess, stack
 from farpoint_models.providers import ProviderUnavailableError
@@ -114,16 +112,6 @@ def test_padding_never_leaves(int8: OnnxEmbedder) -> None:
     kept = first.copy()
     int8.embed(batch[::-1])
     assert (first == kept).all()
-
-
-@pytest.mark.parametrize("count", range(20))
-@pytest.mark.parametrize("pad", [False, True])
-def test_pieces_cover_the_batch(count: int, pad: bool) -> None:
-    """Pieces have allowed sizes only and hold every picture; without padding exactly those."""
-    sizes = (1, 2, 8)
-    cut = list(pieces(count, sizes, pad=pad))
-    assert set(cut) <= set(sizes)
-    assert sum(cut) == count if not pad else sum(cut) - count in range(8)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from farpoint.embed_stage import EmbedStage, decode_frame, embedding_records
 from farpoint.errors import FarpointError
 from farpoint.records import DeadLetter, IncomingRecord, OutgoingRecord
 from farpoint.wire import EmbeddingBatchMsgpack, EmbeddingRecord, Item, read_embeddings
-from farpoint_models.embedder import CanaryError, DeviceError, DummyEmbedder, Embedder, Embeddings
+from farpoint_models.canary import CanaryError
+from farpoint_models.embedder import DeviceError, DummyEmbedder, Embedder, Embeddings
 from farpoint_models.images import ImageBatch
 
 RNG = np.random.default_rng(1)

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from farpoint_models.canary import canary_image
 from farpoint_models.card import load_card, shipped_model_folder
-from farpoint_models.embedder import OnnxEmbedder, canary_image
+from farpoint_models.embedder import OnnxEmbedder
 from farpoint_models.images import preprocess
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]

@@ -1,0 +1,101 @@
+"""Frames through Kafka: published, and waited for until they are embedded."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from typing import Any
+
+import msgspec
+
+from farpoint.wire import EmbeddingBatchMsgpack
+from tests.bench.embed.pictures import SOURCES
+from tests.bench.harness import Bench
+
+
+def publish(run: Bench, pictures: Sequence[bytes], count: int) -> None:
+    """Publish `count` frames of several sources."""
+    producer = run.producer()
+    for number, data in enumerate(islice(cycle(pictures), count)):
+        producer.send(run.names.frames, key=b"cam-%d" % (number % SOURCES), value=data)
+        if number % 500 == 0:
+            producer.flush()
+    producer.flush()
+    producer.close()
+
+
+def embedded_rate(run: Bench, count: int) -> float:
+    """Wait until `count` frames are embedded; return frames a second between the first tenth and the last."""
+    reader = run.reader(run.names.embeddings)
+    found: list[tuple[float, int]] = []
+    deadline = time.monotonic() + 300
+    while sum(items for _, items in found) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the worker got no further")
+        for records in reader.poll(timeout_ms=500).values():
+            found += [(record.timestamp / 1000, len(_items(record.value))) for record in records]
+    reader.close()
+    found.sort()
+    skip = len(found) // 10
+    took = found[-1][0] - found[skip][0]
+    return sum(items for _, items in found[skip + 1 :]) / took if took else 0.0
+
+
+def _items(value: bytes) -> Sequence[Any]:
+    return msgspec.msgpack.decode(value, type=EmbeddingBatchMsgpack).items or ()
+
+
+def lone_frames(run: Bench, pictures: Sequence[bytes], count: int) -> Iterator[float]:
+    """Publish one frame after another, each when the one before is embedded; yield milliseconds."""
+    reader = at_end(run)
+    producer = run.quick_producer()
+    for number in range(count):
+        time.sleep(0.02 + 0.0007 * (number % 31))  # not in step with anything
+        began = time.perf_counter()
+        producer.send(run.names.frames, key=b"lone", value=pictures[number % len(pictures)])
+        while not any(_items(r.value) for records in reader.poll(timeout_ms=1000).values() for r in records):
+            pass
+        yield (time.perf_counter() - began) * 1000
+    producer.close()
+    reader.close()
+
+
+def loaded_frames(run: Bench, pictures: Sequence[bytes], per_second: float, seconds: float) -> Iterator[float]:
+    """Publish at a fixed pace; yield milliseconds from a frame's timestamp to its vector being readable."""
+    reader = at_end(run)
+    producer = run.quick_producer()
+    total = int(per_second * seconds)
+    stop = threading.Event()
+
+    def send() -> None:
+        began = time.perf_counter()
+        for sent in range(total):
+            if stop.wait(max(0.0, began + sent / per_second - time.perf_counter())):
+                return
+            producer.send(run.names.frames, key=b"cam-%d" % (sent % SOURCES), value=pictures[sent % len(pictures)])
+
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    seen = 0
+    deadline = time.monotonic() + seconds + 60
+    while seen < total and time.monotonic() < deadline:
+        for records in reader.poll(timeout_ms=5).values():
+            now = time.time()
+            for record in records:
+                for item in _items(record.value):
+                    seen += 1
+                    if item.media and item.media.timestamp:
+                        yield (now - item.media.timestamp / 1000) * 1000
+    stop.set()
+    sending.join()
+    producer.close()
+    reader.close()
+
+
+def at_end(run: Bench) -> Any:
+    """Read the embeddings from now on."""
+    reader = run.reader(run.names.embeddings)
+    reader.seek_to_end()
+    for part in reader.assignment():
+        reader.position(part)
+    return reader
