@@ -27,7 +27,7 @@ def _now() -> list[Panel]:
         number("Clusters", "Live clusters.", Query(f"sum({metric('farpoint_clusters')})"), unit="short", span=4),
         number(
             "Threshold",
-            "Score above which a vector is an outlier; the highest of all detectors.",
+            "Score from which a vector is an outlier; the highest of all detectors.",
             Query(f"max({metric('farpoint_outlier_threshold_ratio')} > 0)"),
             unit="short",
             decimals=2,
@@ -41,12 +41,12 @@ def _now() -> list[Panel]:
             span=4,
         ),
         number(
-            "Canary",
-            "Cosine of the canary picture's embedding to the one on the model's card; the least of all workers.",
-            Query(f"min({metric('farpoint_canary_similarity_ratio')})"),
+            "Canary above its limit",
+            "How far the canary's cosine is above the least that the model's card allows; the worker with least to spare.",
+            Query(f"min({metric('farpoint_canary_similarity_ratio')} - {metric('farpoint_canary_limit_ratio')})"),
             unit="short",
-            decimals=4,
-            steps=((None, "red"), (0.995, "green")),
+            decimals=5,
+            steps=((None, "red"), (0.0, "green")),
             span=4,
             runbook="embedding-drift",
         ),
@@ -89,13 +89,11 @@ def _scores() -> list[Panel]:
         ),
         graph(
             "Canary",
-            "Cosine of the canary picture's embedding to the one on the model's card. Below 0.995 the model computes "
-            "something else than it did.",
+            "Cosine of the canary picture's embedding to the one on the model's card. Below its limit, which is the card's "
+            "too, the model computes something else than it did.",
             [
-                Query(
-                    f"min by (instance) ({metric('farpoint_canary_similarity_ratio')})",
-                    "{{instance}}",
-                )
+                Query(f"min by (instance) ({metric('farpoint_canary_similarity_ratio')})", "{{instance}}"),
+                Query(f"max by (instance) ({metric('farpoint_canary_limit_ratio')})", "limit of {{instance}}"),
             ],
             unit="short",
             span=12,
