@@ -86,6 +86,7 @@ def _readers() -> list[Panel]:
             unit="short",
             decimals=0,
             span=4,
+            runbook="frames-skipped",
         ),
     ]
 
