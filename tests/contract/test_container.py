@@ -1,8 +1,12 @@
 """Dockerfile, build context and compose.yaml, as far as no Docker is needed to judge them."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from packaging.requirements import Requirement
 
 from farpoint.local_kafka.node import MAX_MESSAGE_BYTES
 from farpoint.local_kafka.runtime import KAFKA_VERSION
+from farpoint.worker import STOP_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")
@@ -133,6 +138,46 @@ def test_nothing_starts_before_what_it_needs() -> None:
         for needed, how in service.get("depends_on", {}).items():
             assert how["condition"] in ("service_healthy", "service_completed_successfully")
             assert how["condition"] != "service_healthy" or "healthcheck" in SERVICES[needed]
+
+
+def test_a_worker_has_time_to_end() -> None:
+    """Compose kills no worker before it has finished its batch and left the groups of both its stages."""
+    for name in ("worker", "worker-gpu"):
+        assert float(SERVICES[name]["stop_grace_period"].removesuffix("s")) > 3 * STOP_SECONDS
+
+
+def test_what_grafana_is_told_is_no_setting_of_ours() -> None:
+    """A variable with our prefix that is no setting stops every command: Grafana's own have another."""
+    told = SERVICES["grafana"]["environment"]
+    assert not [name for name in told if name.startswith("FARPOINT_")]
+    files = (ROOT / "deploy/grafana/provisioning").rglob("*.yaml")
+    asked = {name for file in files for name in re.findall(r"\$([A-Z][A-Z_]+)", file.read_text(encoding="utf-8"))}
+    assert {name for name in asked if name != "NAMES"} == {name for name in told if name.startswith("GRAFANA_")}
+
+
+def test_the_health_check_asks_where_the_worker_listens() -> None:
+    """The image's health check follows FARPOINT_HTTP__PORT, fails on 503 and where nobody listens."""
+    (command,) = re.findall(r"^HEALTHCHECK .*\\\n\s+CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)
+    _, *arguments = json.loads(command)
+
+    class Worker(BaseHTTPRequestHandler):
+        answer = 200
+
+        def do_GET(self) -> None:
+            self.send_response(self.answer if self.path == "/readyz" else 404)
+            self.end_headers()
+
+    def check(port: int) -> int:
+        env = {**os.environ, "FARPOINT_HTTP__PORT": str(port)}
+        return subprocess.run([sys.executable, *arguments], env=env, stderr=subprocess.DEVNULL, check=False).returncode
+
+    with HTTPServer(("127.0.0.1", 0), Worker) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert check(server.server_port) == 0
+        Worker.answer = 503
+        assert check(server.server_port) == 1
+        server.shutdown()
+    assert check(server.server_port) == 1
 
 
 def test_every_mounted_file_is_there() -> None:

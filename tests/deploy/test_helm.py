@@ -157,10 +157,35 @@ def test_the_environment_is_one_that_farpoint_takes(name: str, monkeypatch: pyte
         assert set(given) <= known
         with monkeypatch.context() as patched:
             for variable, value in given.items():
-                patched.setenv(variable, value if isinstance(value, str) else "from-a-secret")
+                patched.setenv(variable, value if isinstance(value, str) else _filled_in(value))
             settings = load_settings()
         assert settings.http.host == "0.0.0.0"  # noqa: S104
         assert settings.topics.domain == "vision"
+
+
+def _filled_in(source: Mapping[str, Any]) -> str:
+    return "2" if "resourceFieldRef" in source else "from-a-secret"
+
+
+def test_large_numbers_stay_whole() -> None:
+    """A file's numbers are floats to Helm: a large whole one must not come out in exponents, nor a share be cut off."""
+    given = environment(pods(render("gpu-secured"))["edge-farpoint-embed"]["containers"][0])
+    assert given["FARPOINT_MEDIA__MAX_RECORD_BYTES"] == "16777216"
+    assert given["FARPOINT_EMBEDDER__MAX_BATCH"] == "64"
+    assert given["FARPOINT_DETECTOR__FALSE_ALARM_RATE"] == "0.0005"
+
+
+def test_threads_are_those_that_the_pod_asks_for() -> None:
+    """Without a limit on CPU a worker sees the whole node; a limit it sees by itself, and a setting overrules both."""
+
+    def threads(stage: str = "embed", **settings: str) -> Any:
+        (container,) = pods(render(**settings))[f"edge-farpoint-{stage}"]["containers"]
+        return environment(container).get("FARPOINT_EMBEDDER__THREADS")
+
+    assert threads() == {"resourceFieldRef": {"containerName": "embed", "resource": "requests.cpu"}}
+    assert threads(**{"embed.resources.limits.cpu": "4"}) is None
+    assert threads(**{"settings.EMBEDDER__THREADS": "3"}) == "3"
+    assert threads("detect") is None
 
 
 def test_secrets_come_from_secrets() -> None:
@@ -259,7 +284,7 @@ def test_the_network_policy_is_closed() -> None:
 
 
 def test_the_rules_are_prometheus_own() -> None:
-    """The rule resource has every group of deploy/prometheus/rules, word for word; the chart's copy is not stale."""
+    """The rule resource has every group of deploy/prometheus/rules, its runbooks' address put in; no copy is stale."""
     copies = {path.name: path.read_text(encoding="utf-8") for path in (CHART / "files/rules").glob("*.yml")}
     assert copies
     originals = {
@@ -268,8 +293,17 @@ def test_the_rules_are_prometheus_own() -> None:
     if (ROOT / "deploy/prometheus").is_dir():
         assert copies == originals, "`make docs` copies them"
     (rule,) = of("PrometheusRule", render("gpu-secured")).values()
-    wanted = [group for name in sorted(copies) for group in yaml.safe_load(copies[name])["groups"]]
-    assert rule["spec"]["groups"] == wanted
+    address = "https://wiki.example/farpoint/runbooks"
+    texts = [copies[name].replace("{{ $externalLabels.runbooks }}", address) for name in sorted(copies)]
+    assert rule["spec"]["groups"] == [group for text in texts for group in yaml.safe_load(text)["groups"]]
+    links = [
+        one["annotations"]["runbook_url"]
+        for group in rule["spec"]["groups"]
+        for one in group["rules"]
+        if "alert" in one
+    ]
+    assert len(links) > 10
+    assert all(link.startswith(f"{address}/") for link in links)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def _now() -> list[Panel]:
         ),
         number(
             "Canary above its limit",
-            "How far the canary's cosine is above the least that the model's card allows; the worker with least to spare.",
+            "How far the canary's cosine is above the least that the model's card allows; the least of all workers.",
             Query(f"min({metric('farpoint_canary_similarity_ratio')} - {metric('farpoint_canary_limit_ratio')})"),
             unit="short",
             decimals=5,
@@ -89,8 +89,8 @@ def _scores() -> list[Panel]:
         ),
         graph(
             "Canary",
-            "Cosine of the canary picture's embedding to the one on the model's card. Below its limit, which is the card's "
-            "too, the model computes something else than it did.",
+            "Cosine of the canary picture's embedding to the one on the model's card. Below the card's limit "
+            "the model computes something else than it did.",
             [
                 Query(f"min by (instance) ({metric('farpoint_canary_similarity_ratio')})", "{{instance}}"),
                 Query(f"max by (instance) ({metric('farpoint_canary_limit_ratio')})", "limit of {{instance}}"),

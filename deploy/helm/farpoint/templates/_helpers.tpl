@@ -48,6 +48,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 - {name: FARPOINT_LOG__FORMAT, value: json}
 {{- range $name, $value := .Values.settings }}
+{{- /* To Helm every number of a file is a float, and a large one prints as 1.6777216e+07. */}}
+{{- if and (kindIs "float64" $value) (eq (floor $value) $value) }}{{ $value = int64 $value }}{{ end }}
 - {name: {{ printf "FARPOINT_%s" $name | quote }}, value: {{ $value | toString | quote }}}
 {{- end }}
 {{- end }}
@@ -127,6 +129,12 @@ spec:
           env: {{- include "farpoint.env" $root | nindent 12 }}
             {{- if eq .stage "embed" }}
             - {name: FARPOINT_EMBEDDER__DEVICE, value: {{ ternary "cuda" "cpu" .gpu }}}
+            {{- if not (or (hasKey ($root.Values.settings | default dict) "EMBEDDER__THREADS") (dig "limits" "cpu" "" .values.resources)) }}
+            # A request limits nobody, so the worker cannot see it: without a limit it would start as many threads as the
+            # node has cores. Rounded up to whole cores; 0, as many as there are, where nothing is requested.
+            - name: FARPOINT_EMBEDDER__THREADS
+              valueFrom: {resourceFieldRef: {containerName: embed, resource: requests.cpu}}
+            {{- end }}
             {{- end }}
           ports:
             - {name: http, containerPort: {{ $root.Values.http.port }}}
@@ -177,7 +185,7 @@ spec:
         bootstrapServers: {{ $root.Values.kafka.bootstrapServers | quote }}
         consumerGroup: {{ $root.Values.kafka.groupId }}-{{ $.stage }}
         topic: {{ $root.Values.topics.domain }}.{{ . }}.v1
-        lagThreshold: {{ $scaling.lagThreshold | quote }}
+        lagThreshold: {{ int64 $scaling.lagThreshold | quote }}
         # As the workers' own: what was there before the group counts.
         offsetResetPolicy: earliest
         # A partition that stands still in spite of its consumer (a worker that stops at bad records) is no reason to scale.
