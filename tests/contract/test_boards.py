@@ -176,6 +176,24 @@ def test_runbooks_that_panels_link_to_exist(board: Board) -> None:
         assert (ROOT / "docs" / "runbooks" / link.removeprefix("${runbooks}/")).is_file(), link
 
 
+def test_what_runbooks_call_by_name_exists() -> None:
+    """In italics runbooks name panels, boards and sections: under that name they must be found."""
+    shown = [json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.iterdir()]
+    known = {panel["title"] for board in shown for panel in board["panels"]}
+    known |= {board["title"].removeprefix("Farpoint / ") for board in shown}
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    known |= set(re.findall(r"^#+ (.+)$", pages, re.MULTILINE)) | set(
+        re.findall(r"^\d\. \*\*(.+?)\.\*\*", pages, re.MULTILINE)
+    )
+    named = {
+        " ".join(name.split())
+        for page in (ROOT / "docs/runbooks").glob("*.md")
+        for name in re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    assert named <= known
+
+
 def test_what_is_provisioned_fits() -> None:
     """Fixed uids, nothing editable in the browser, and the environment is asked for in values only."""
     folder = ROOT / "deploy" / "grafana" / "provisioning"
