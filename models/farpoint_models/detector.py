@@ -7,10 +7,10 @@ import numpy as np
 from river import base
 
 from .batch_kmeans import batch_kmeans
-from .calibration import Calibration
+from .calibration import WINDOW, Calibration
 from .cluster_change import ClusterChange
 from .geometry import Array, GeometryName, as_vectors
-from .quarantine import Quarantine
+from .quarantine import CANDIDATES, Quarantine
 from .scoring import distance_to_mass, outlier_score
 from .stream_kmeans import WARM_UP_PER_CLUSTER, StreamKMeans
 
@@ -159,6 +159,22 @@ class OutlierDetector(base.AnomalyDetector):
     def distance_limit(self) -> float | None:
         """The distance at which the score reaches the threshold; None while warming up. This one moves."""
         return self.calibration.limit if self.kmeans.is_warm else None
+
+    def largest_state(self, dimension: int) -> int:
+        """Bound the bytes of its snapshot, whatever it will learn from vectors of this dimension.
+
+        Warming up it keeps vectors, later means of clusters and of candidates.
+
+        Examples
+        --------
+        >>> OutlierDetector(clusters=100, warm_up=256).largest_state(1280) < 2**21
+        True
+        """
+        row = dimension * (4 if self.geometry == "cosine" else 8)
+        vectors = self.warm_up * dimension * 4
+        means = (self.clusters + CANDIDATES) * (row + 128)  # and what else is kept of each
+        moments = 2 * dimension * 8
+        return max(vectors, means) + moments + 2 * WINDOW * 8
 
     def clusters_table(self) -> tuple[Array, Array, Array]:
         """List the live clusters.

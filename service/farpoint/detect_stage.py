@@ -128,7 +128,9 @@ class DetectStage(Stage):
     def _fold_record(self, record: IncomingRecord, folded: _Folded) -> None:
         embeddings = read_embeddings(record.ref, record.key, record.value, record.headers)
         at = (record.ref.partition, embeddings.detector)
-        detector = self._detectors.get(at) or DetectorFold.begin(embeddings, self.settings.detector)
+        detector = self._detectors.get(at) or DetectorFold.begin(
+            embeddings, self.settings.detector, self.settings.media.max_record_bytes
+        )
         decisions = detector.apply(embeddings)
         self._detectors[at] = detector
         if decisions is None:

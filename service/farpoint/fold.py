@@ -31,6 +31,8 @@ from farpoint_models.detector import OutlierDetector, Scores
 from farpoint_models.errors import InvalidReason, InvalidRecord
 
 EXEMPLARS = 3
+NOTE_BYTES = 2048
+"""Room for the note on one cluster in a checkpoint; most are a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,25 @@ class DetectorFold:
         self._notes: dict[int, ClusterNote] = {}
 
     @classmethod
-    def begin(cls, record: EmbeddingRecord, settings: DetectorSettings) -> "DetectorFold":
-        """Found a detector on its first record, without learning it yet."""
+    def begin(
+        cls, record: EmbeddingRecord, settings: DetectorSettings, most_bytes: int | None = None
+    ) -> "DetectorFold":
+        """Found a detector on its first record, without learning it yet.
+
+        Parameters
+        ----------
+        record
+            Says the dimension and the model.
+        settings
+            Shape the detector for good.
+        most_bytes
+            Largest checkpoint that can be stored; None: any.
+
+        Raises
+        ------
+        InvalidRecord
+            `dimension_mismatch`: with vectors this long the state might grow larger than can be stored.
+        """
         detector = OutlierDetector(
             geometry=settings.geometry,
             clusters=settings.clusters,
@@ -78,6 +97,15 @@ class DetectorFold:
             false_alarm_rate=settings.false_alarm_rate,
             seed=_seed(record.detector),
         )
+        dimension = record.vectors.shape[1]
+        largest = detector.largest_state(dimension) + settings.clusters * NOTE_BYTES
+        if most_bytes is not None and largest > most_bytes:
+            raise InvalidRecord(
+                InvalidReason.DIMENSION_MISMATCH,
+                f"vectors of {dimension} dimensions: with FARPOINT_DETECTOR__WARM_UP={settings.warm_up} and "
+                f"FARPOINT_DETECTOR__CLUSTERS={settings.clusters} the detector's state may take {largest} bytes, more "
+                f"than FARPOINT_MEDIA__MAX_RECORD_BYTES={most_bytes}",
+            )
         return cls(record.detector, record.ref.partition, record.model, detector)
 
     @classmethod

@@ -56,7 +56,9 @@ def rebuild_detectors(
             try:
                 embeddings = read_embeddings(record.ref, record.key, record.value, record.headers)
                 at = (record.ref.partition, embeddings.detector)
-                fold = folds.get(at) or DetectorFold.begin(embeddings, settings.detector)
+                fold = folds.get(at) or DetectorFold.begin(
+                    embeddings, settings.detector, settings.media.max_record_bytes
+                )
                 fold.apply(embeddings)
                 folds[at] = fold
             except InvalidRecord:

@@ -110,7 +110,7 @@ class EmbedderSettings(_Group):
 class MediaSettings(_Group):
     """Bounds on what is taken in."""
 
-    max_record_bytes: int = Field(8 * 2**20, description="largest record published or produced, bytes", ge=2**16)
+    max_record_bytes: int = Field(8 * 2**20, description="largest record published or produced, bytes", ge=2**21)
     max_pixels: int = Field(50_000_000, description="largest picture decoded, width x height", ge=1)
 
 

@@ -176,14 +176,14 @@ def test_what_cannot_be_published_is_named_and_the_rest_goes_on(site: Site, tmp_
 
 def test_oversized_record_is_named_before_sending(site: Site, tmp_path: Path) -> None:
     """A picture over the limit is named with the limit, and its neighbours arrive; one just below it does too."""
-    noise = np.random.default_rng(0).integers(0, 255, (600, 600, 3), dtype=np.uint8)
-    for name, rows in (("large.bmp", 600), ("fits.bmp", 540)):
+    noise = np.random.default_rng(0).integers(0, 255, (800, 900, 3), dtype=np.uint8)
+    for name, rows in (("large.bmp", 800), ("fits.bmp", 770)):
         cv2.imwrite(str(tmp_path / name), noise[:rows])
     small = picture(tmp_path / "small.jpg")
-    done = site.publish(tmp_path, FARPOINT_MEDIA__MAX_RECORD_BYTES="1000000")
+    done = site.publish(tmp_path, FARPOINT_MEDIA__MAX_RECORD_BYTES="2097152")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "published 2 images; 1 failed"
-    assert "large.bmp: a record of 1,080,054 bytes; at most 1,000,000" in done.stderr
+    assert "large.bmp: a record of 2,160,054 bytes; at most 2,097,152" in done.stderr
     values = {record.value for record in site.records("images")}
     assert values == {small.read_bytes(), (tmp_path / "fits.bmp").read_bytes()}
 

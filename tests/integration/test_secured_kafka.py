@@ -220,16 +220,16 @@ def test_a_decompression_bomb_stops_the_worker_in_one_line(
     secured_kafka: SecuredKafka, start_worker: StartWorker
 ) -> None:
     """Kilobytes that unpack to more than the bound name their place; passed over as the page says, the rest goes on."""
-    env = {"FARPOINT_MEDIA__MAX_RECORD_BYTES": "65536"}
+    env = {"FARPOINT_MEDIA__MAX_RECORD_BYTES": "2097152"}
     with Topics(secured_kafka.address("PLAIN"), unique_name("b")) as topics:
-        bomb = kafka.KafkaProducer(bootstrap_servers=topics.bootstrap, compression_type="gzip", max_request_size=2**24)
+        bomb = kafka.KafkaProducer(bootstrap_servers=topics.bootstrap, compression_type="gzip", max_request_size=2**25)
         with bomb:
-            place = bomb.send(topics.names.embeddings, key=b"d", value=bytes(2**20)).get(30)
+            place = bomb.send(topics.names.embeddings, key=b"d", value=bytes(2**24 + 1)).get(30)
         topics.publish_all(topics.names.embeddings, [("d", as_json(outlier()), ())])
         worker = start_worker(topics.domain, stages="detect", ready=False, **_address(topics), **env)
         assert worker.wait(60) == 1
         where = f"{place.topic} partition {place.partition} offset {place.offset}"
-        assert worker.last_line.startswith(f"farpoint: {where}: a compressed batch that unpacks to more than 524288")
+        assert worker.last_line.startswith(f"farpoint: {where}: a compressed batch that unpacks to more than 16777216")
         with kafka.KafkaAdminClient(bootstrap_servers=topics.bootstrap) as admin:
             admin.alter_group_offsets(
                 f"{topics.domain}-detect", {place.topic_partition: OffsetAndMetadata(place.offset + 1, "", -1)}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from river import checks, datasets, metrics, preprocessing
 
+from farpoint_models import snapshot
 from farpoint_models.cluster_change import ClusterChange
 from farpoint_models.detector import OutlierDetector, Scores
 from farpoint_models.errors import InvalidReason, InvalidRecord
@@ -317,3 +318,19 @@ with mock.patch.object(datasets, "CreditCard", datasets.Shuttle):
 def test_river_check(check: object) -> None:
     """River's own checks of an estimator hold."""
     check(OutlierDetector(clusters=8, warm_up=32, geometry="standardized"))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("geometry", ["cosine", "standardized"])
+@pytest.mark.parametrize("warm_up", [40, 700])
+def test_the_state_never_outgrows_its_bound(geometry: GeometryName, warm_up: int) -> None:
+    """Through the warm-up, with all clusters and with a full quarantine the snapshot stays below the bound."""
+    detector = OutlierDetector(geometry=geometry, clusters=30, warm_up=warm_up, false_alarm_rate=0.1)
+    bound = detector.largest_state(64)
+    largest = 0
+    for start in range(0, 12_800, 64):
+        vectors = np.random.default_rng(start).normal(size=(64, 64)).astype(np.float32)
+        vectors[::6] *= 9.0  # strangers, each in a direction of its own
+        detector.learn_many(vectors)
+        largest = max(largest, len(snapshot.dump(detector)))
+    assert detector.quarantine is not None
+    assert largest < bound < 2 * largest + 2**17, "and the bound is no wild guess"

@@ -177,6 +177,19 @@ async def test_a_bad_first_record_founds_no_detector() -> None:
         assert len(delivery.to(NAMES.assignments)) == 1
 
 
+async def test_a_detector_too_large_for_kafka_founds_nothing() -> None:
+    """Its records are dead letters, from the first on; nothing is scored or saved, and the position moves on."""
+    async with running(detector={"warm_up": 1_000_000}, media={"max_record_bytes": 2**21}) as (stage, delivery, _):
+        await stage.put(vectors(0))
+        await stage.put(vectors(1))
+        await asyncio.wait_for(stage.flush(), 30)
+        letters = delivery.to(f"{NAMES.embeddings}.dlq")
+        assert [dict(letter.headers)["dlq.reason"] for letter in letters] == [b"dimension_mismatch"] * 2
+        assert b"FARPOINT_DETECTOR__WARM_UP=1000000" in dict(letters[0].headers)["dlq.message"]
+        assert len(delivery.sent) == 2
+        assert stage.done == {AT: 2}
+
+
 async def test_many_bad_records_end_the_stage() -> None:
     """Over the limit the stage fails; of that batch nothing is delivered and nothing done."""
     chosen, delivery, metrics, clock = parts(dead_letters={"max_in_a_row": 3})

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from tests.unit.service.stage_kit import MOMENT
 from tests.vectors import MODEL, Vectors, clustered, outlier
 
 from farpoint.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from farpoint.fold import Decisions, DetectorFold
-from farpoint.settings import DetectorSettings
+from farpoint.settings import DetectorSettings, MediaSettings
 from farpoint.wire import EmbeddingRecord, Item, MediaRef, RecordRef, derived_id
 from farpoint_models.errors import InvalidReason, InvalidRecord
 
@@ -285,3 +286,39 @@ def test_merges_and_splits_are_told_and_leave_no_notes_behind() -> None:
             assert set(event.from_) <= alive
             alive.add(event.cluster_id)
     assert alive == {note.cluster_id for note in fold.cluster_notes()} == set(fold._notes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "dimension", "fits"),
+    [
+        (DetectorSettings(), 1280, True),
+        (DetectorSettings(clusters=1000), 1280, True),
+        (DetectorSettings(clusters=1000, geometry="standardized"), 1280, False),
+        (DetectorSettings(), 7500, True),
+        (DetectorSettings(), 20_000, False),
+        (DetectorSettings(warm_up=1650), 1280, False),
+        (DetectorSettings(warm_up=1000), 1280, True),
+    ],
+)
+def test_a_state_that_could_not_be_stored_is_never_begun(
+    settings: DetectorSettings, dimension: int, fits: bool
+) -> None:
+    """Where Kafka would refuse the state sooner or later, the first record is, naming what to change."""
+    record = a_record(0, np.ones((1, dimension), np.float32))
+    most = MediaSettings().max_record_bytes
+    if fits:
+        assert DetectorFold.begin(record, settings, most).apply(record) is not None
+        return
+    with pytest.raises(
+        InvalidRecord, match=r"DETECTOR__WARM_UP=.*DETECTOR__CLUSTERS=.*MAX_RECORD_BYTES=8388608"
+    ) as bad:
+        DetectorFold.begin(record, settings, most)
+    assert bad.value.reason == InvalidReason.DIMENSION_MISMATCH
+
+
+def test_the_smallest_largest_record_takes_the_shipped_model() -> None:
+    """The least that MAX_RECORD_BYTES may be is enough for default detectors of the shipped model."""
+    record = a_record(0, np.ones((1, 1280), np.float32))
+    assert DetectorFold.begin(record, DetectorSettings(), 2**21)
+    with pytest.raises(ValidationError):
+        MediaSettings(max_record_bytes=2**21 - 1)

@@ -22,8 +22,8 @@ def test_settings_lay_out_every_topic() -> None:
 
 def test_a_record_of_the_largest_size_fits_every_topic() -> None:
     """The limit of each topic leaves room for the largest record and its headers."""
-    table = topics_table(TopicsSettings(), MediaSettings(max_record_bytes=2**20))
-    assert all(int(topic.config["max.message.bytes"]) > 2**20 for topic in table)
+    table = topics_table(TopicsSettings(), MediaSettings(max_record_bytes=2**22))
+    assert all(int(topic.config["max.message.bytes"]) > 2**22 for topic in table)
 
 
 def test_a_missing_topic_is_missing() -> None:

@@ -86,12 +86,12 @@ def test_frames_are_keyed_and_images_are_not(wire: Wire) -> None:
 
 def test_size_limit_is_told_before_sending(wire: Wire) -> None:
     """A record over the limit is refused before it is sent, and the next one goes through."""
-    sender = Publisher(Settings(media=MediaSettings(max_record_bytes=2**16)))
-    with pytest.raises(RecordTooLargeError, match=r"at most 65,536 \(FARPOINT_MEDIA__MAX_RECORD_BYTES\)"):
-        sender.publish(Picture(bytes(2**16), source="s"))
+    sender = Publisher(Settings(media=MediaSettings(max_record_bytes=2**21)))
+    with pytest.raises(RecordTooLargeError, match=r"at most 2,097,152 \(FARPOINT_MEDIA__MAX_RECORD_BYTES\)"):
+        sender.publish(Picture(bytes(2**21), source="s"))
     sender.publish(PICTURE)
     assert [value for _, value, _, _ in wire.sent] == [PICTURE.data]
-    assert wire.options["batch_size"] <= 2**16 < wire.options["max_request_size"]
+    assert wire.options["batch_size"] <= 2**21 < wire.options["max_request_size"]
 
 
 def test_missing_topic_says_what_to_run(wire: Wire) -> None:
@@ -138,8 +138,8 @@ def test_broker_that_goes_away_ends_it(wire: Wire) -> None:
 
 def test_memory_is_bounded(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """Publishing waits while too much is on its way, and goes on as soon as the broker has taken some of it."""
-    monkeypatch.setattr(publisher, "_IN_FLIGHT_BYTES", 3 * 30_000)
-    sender = Publisher(Settings(media=MediaSettings(max_record_bytes=2**16)))
+    monkeypatch.setattr(publisher, "_IN_FLIGHT_BYTES", 3 * 10**6)
+    sender = Publisher(Settings(media=MediaSettings(max_record_bytes=2**21)))
     held_up = threading.Event()
     done = threading.Event()
 
@@ -147,7 +147,7 @@ def test_memory_is_bounded(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         for index in range(4):
             if index == 3:
                 held_up.set()
-            sender.publish(Picture(bytes(29_000), source="s"))
+            sender.publish(Picture(bytes(970_000), source="s"))
         done.set()
 
     thread = threading.Thread(target=publish, daemon=True)
