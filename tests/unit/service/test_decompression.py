@@ -2,6 +2,7 @@
 
 import gzip
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 
 import aiokafka.codec as theirs
@@ -64,6 +65,24 @@ def test_one_byte_more_is_too_much(name: str) -> None:
     assert len(decode(packed, LIMIT)) == LIMIT
     with pytest.raises(OversizedBatchError):
         decode(packed, LIMIT - 1)
+
+
+def test_a_few_gzip_members_are_unpacked_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen come out whole; of a hundred thousand empty ones no more are begun before it is given up on."""
+    begun = 0
+    make = zlib.decompressobj
+
+    def counted(**options: int) -> object:
+        nonlocal begun
+        begun += 1
+        return make(**options)
+
+    monkeypatch.setattr(zlib, "decompressobj", counted)
+    assert decompression.gunzip(gzip.compress(b"a") * 16, LIMIT) == b"a" * 16
+    assert begun == 16
+    with pytest.raises(OversizedBatchError, match="more than 16 gzip members"):
+        decompression.gunzip(gzip.compress(b"") * 100_000, LIMIT)
+    assert begun == 32
 
 
 @pytest.mark.parametrize(
