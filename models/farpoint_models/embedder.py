@@ -30,6 +30,7 @@ from farpoint_models.providers import (
     ProviderUnavailableError,
     RequestedDevice,
     candidate_devices,
+    first_run,
     open_session,
     require_placement,
     tensorrt_options,
@@ -69,8 +70,14 @@ class Embedder(Protocol):
     def file(self) -> ModelFile:
         """Which of the card's files it really runs."""
 
-    def warm_up(self) -> None:
-        """Run every batch size once, so that the first picture is not the slowest, and try the canary."""
+    def warm_up(self) -> float:
+        """Run every batch size once, so that the first picture is not the slowest, and try the canary.
+
+        Returns
+        -------
+        float
+            The canary's cosine; see `check_canary`.
+        """
 
     def check_canary(self) -> float:
         """Embed the canary, and return its cosine to what it should be.
@@ -134,7 +141,9 @@ class OnnxEmbedder:
     ModelCardError
         The folder is incomplete, a file is not the one the card describes, or the graph does not fit the card.
     ProviderUnavailableError
-        A GPU was asked for and cannot be had, or computes only part of the graph.
+        A GPU was asked for and cannot be had, fails at its first run, or computes only part of the graph.
+    FirstRunError
+        The CPU cannot run the graph.
     """
 
     def __init__(
@@ -183,7 +192,7 @@ class OnnxEmbedder:
             options = tensorrt_options(
                 {fitting_input(plain, self.card): picture_shape(self.card)}, self._sizes[-1], engine_cache
             )
-        with TemporaryDirectory(prefix="farpoint-profile-") as profile:
+        with TemporaryDirectory(prefix="farpoint-profile-") as profile, first_run(device, requested):
             session, provider = open_session(
                 model, device, requested, note + why, threads=threads, tensorrt_options=options, profile=Path(profile)
             )
@@ -209,18 +218,20 @@ class OnnxEmbedder:
         """Cosine of the canary below which the device is not believed."""
         return self._canary.least_cosine
 
-    def warm_up(self) -> None:
-        """Run every batch size once, and look whether the card's canary comes out as it should.
+    def warm_up(self) -> float:
+        """Run every batch size once, and look whether the card's canary comes out as it should; return its cosine.
 
         Raises
         ------
         ModelCardError
             It does not: the model runs here, but computes something else than where it was made.
+        DeviceError
+            The device failed.
         """
         for size in self._sizes:
             self.embed(stack([self._canary.batch[0]] * size))
         try:
-            self.check_canary()
+            return self.check_canary()
         except CanaryError as error:
             raise ModelCardError(str(error)) from None
 
@@ -281,8 +292,9 @@ class DummyEmbedder:
         """D, components of an embedding."""
         return self.card.dimension
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> float:
         """Nothing to warm."""
+        return 1.0
 
     def check_canary(self) -> float:
         """Mean colours do not drift."""

@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 _HEAVY: Final = ("Conv", "MatMul", "Gemm", "Attention")
 
 
+class FirstRunError(RuntimeError):
+    """A session could be made, but does not run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Which execution provider ran the nodes of a graph.
@@ -56,8 +60,16 @@ def placement_of(session: Any, feed: Mapping[str, NDArray[Any]]) -> Placement:
         `onnxruntime.InferenceSession`, created to take a profile.
     feed
         An input, of any content.
+
+    Raises
+    ------
+    FirstRunError
+        It does not run; with what ONNX Runtime says.
     """
-    session.run(None, dict(feed))
+    try:
+        session.run(None, dict(feed))
+    except Exception as error:  # ONNX Runtime has a dozen classes of its own
+        raise FirstRunError(" ".join(str(error).split())[:300]) from error
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     nodes: Counter[str] = Counter()
     heavy: Counter[tuple[str, str]] = Counter()

@@ -5,7 +5,8 @@ when CUDA does not start. Only a session that exists tells the truth, and only a
 of a graph are computed; so a choice here is made by creating a session and looking.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -15,7 +16,7 @@ import onnxruntime
 from farpoint_models import cuda
 from farpoint_models.card import Device
 from farpoint_models.cuda import CUDA, TENSORRT
-from farpoint_models.placement import Placement
+from farpoint_models.placement import FirstRunError, Placement
 
 RequestedDevice = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -141,7 +142,7 @@ def open_session(
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile / "profile")
-    expected = _CPU if device == "cpu" else TENSORRT if requested == "tensorrt" else CUDA
+    expected = _expected(device, requested)
     wanted: Sequence[Any] = [_CPU]
     if device == "cuda":
         cuda.preload_libraries()
@@ -159,6 +160,31 @@ def open_session(
     if name != expected:
         raise _unavailable(expected, f"the session runs on {name}")
     return session, ExecutionProvider(name, device, requested, note)
+
+
+@contextmanager
+def first_run(device: Device, requested: RequestedDevice) -> Iterator[None]:
+    """Take a GPU whose first run fails for one that cannot be had; a CPU's FirstRunError passes.
+
+    Raises
+    ------
+    ProviderUnavailableError
+        The session ran into an error on a GPU.
+
+    Examples
+    --------
+    >>> with first_run("cuda", "auto"):
+    ...     raise FirstRunError("CUDNN_STATUS_NOT_INITIALIZED")
+    Traceback (most recent call last):
+    ...
+    farpoint_models.providers.ProviderUnavailableError: cuda was asked for, but its first run failed (CUDNN_STATUS_...
+    """
+    try:
+        yield
+    except FirstRunError as error:
+        if device == "cpu":
+            raise
+        raise _unavailable(_expected(device, requested), f"its first run failed ({error})") from error
 
 
 def tensorrt_options(shapes: Mapping[str, tuple[int, ...]], largest: int, cache: Path | None) -> dict[str, str]:
@@ -217,6 +243,10 @@ def require_placement(provider: ExecutionProvider) -> None:
             f"{asked} was asked for, but the CPU computes {listed} of the graph ({provider.placement}): the provider "
             f"has no kernel for them; export the model with other types or another opset, {_WITHOUT}"
         )
+
+
+def _expected(device: Device, requested: RequestedDevice) -> str:
+    return _CPU if device == "cpu" else TENSORRT if requested == "tensorrt" else CUDA
 
 
 def _unavailable(expected: str, what: str) -> ProviderUnavailableError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import kafka
 
-from farpoint.embedders import embedder_threads
+from farpoint.embedders import EmbedderError, open_and_try_embedder
 from farpoint.errors import FarpointError
 from farpoint.kafka_clients import connection, kafka_errors
 from farpoint.kafka_rights import missing_rights, needed_rights
@@ -18,8 +18,6 @@ from farpoint.settings import CONFIG_VARIABLE, HttpSettings, KafkaSettings, Sett
 from farpoint.topic_admin import topic_statuses
 from farpoint.topics import TopicNames, topics_table
 from farpoint_models.card import ModelCardError, load_card, load_model_file
-from farpoint_models.embedder import OnnxEmbedder
-from farpoint_models.providers import ProviderUnavailableError
 
 # A person waits for the answer; a broker that takes longer is not fit for work either.
 _KAFKA_MS = 5_000
@@ -130,26 +128,10 @@ def _model(settings: Settings) -> str:
 
 
 def _execution_provider(settings: Settings) -> str:
-    wanted = settings.embedder.device
     try:
-        embedder = OnnxEmbedder(
-            settings.embedder.model,
-            device=wanted,
-            precision=settings.embedder.precision,
-            threads=embedder_threads(settings.embedder),
-            engine_cache=settings.embedder.engine_cache,
-        )
-        embedder.warm_up()
-        cosine = embedder.check_canary()
-    except ProviderUnavailableError as error:
-        raise _NotAsItShouldBeError(str(error), "set FARPOINT_EMBEDDER__DEVICE=auto to do without the GPU") from None
-    except ModelCardError as error:
-        raise _NotAsItShouldBeError(f"no session without a model: {error}", "see the check of the model") from None
-    except Exception as error:  # ONNX Runtime has exceptions of its own for a graph that it cannot read or run
-        said = " ".join(str(error).split())[:300]
-        raise _NotAsItShouldBeError(
-            f"the model does not run: {type(error).__name__}: {said}", "export the model again, or take the shipped one"
-        ) from None
+        embedder, cosine = open_and_try_embedder(settings.embedder)
+    except EmbedderError as error:
+        raise _NotAsItShouldBeError(str(error), error.remedy) from None
     provider = embedder.provider
     return (
         f"{provider.name}, asked for: {provider.requested}; {provider.note}; "

@@ -226,6 +226,12 @@ class Metrics:
             registry=registry_or_none,
         )
         self.canary_similarity.set(math.nan)  # 0 would say that the model computes something else
+        self.canary_limit = Gauge(
+            "farpoint_canary_limit_ratio",
+            "Cosine of the canary below which the device is not believed, by the model's card; NaN: not known yet",
+            registry=registry_or_none,
+        )
+        self.canary_limit.set(math.nan)
         self._export_zeros(names, stages)
 
     def show_lag(self, topics: Iterable[str], lags: Mapping[tuple[str, int], int]) -> None:

@@ -13,7 +13,7 @@ from farpoint.decompression import bound_decompression
 from farpoint.delivery import FaustDelivery
 from farpoint.detect_stage import DetectStage
 from farpoint.embed_stage import EmbedStage
-from farpoint.embedders import embedder_threads, open_embedder
+from farpoint.embedders import embedder_threads, open_and_try_embedder
 from farpoint.errors import FarpointError
 from farpoint.health import Check, HealthServer
 from farpoint.kafka_clients import admin, kafka_errors
@@ -227,13 +227,14 @@ def _require_topics(settings: Settings, stages: Sequence[str]) -> None:
 
 
 def _open_embedder(settings: Settings, metrics: Metrics) -> Embedder:
-    embedder = open_embedder(settings.embedder)
+    embedder, cosine = open_and_try_embedder(settings.embedder)
     card, provider = embedder.card, embedder.provider
     metrics.model.info({"name": card.name, "revision": str(card.revision), "sha256": embedder.file.sha256 or ""})
     metrics.execution_provider.info({"provider": provider.name, "requested": provider.requested})
     for name, nodes in provider.placement.nodes.items():
         metrics.model_nodes.labels(name).set(nodes)
-    metrics.canary_similarity.set(embedder.check_canary())
+    metrics.canary_similarity.set(cosine)
+    metrics.canary_limit.set(embedder.least_canary_cosine)
     _log.info(
         "model ready",
         model=embedder.model_id,

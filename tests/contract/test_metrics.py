@@ -35,6 +35,7 @@ CONTRACT = {
     ("farpoint_model", "info", ("name", "revision", "sha256")),
     ("farpoint_execution_provider", "info", ("provider", "requested")),
     ("farpoint_model_nodes", "gauge", ("provider",)),
+    ("farpoint_canary_limit_ratio", "gauge", ()),
     ("farpoint_canary_similarity_ratio", "gauge", ()),
 }
 

@@ -182,6 +182,36 @@ def test_auto_falls_back_when_cuda_does_not_start(monkeypatch: pytest.MonkeyPatc
     assert opened.file.file == ("model.int8.onnx" if int8_instructions() else "model.onnx")
 
 
+def test_a_gpu_that_fails_at_its_first_run_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that has CUDA and breaks when it runs is refused with ONNX Runtime's words; `auto` ends on the CPU."""
+    machine(monkeypatch)
+    create = onnxruntime.InferenceSession
+
+    class Broken:
+        def __init__(self, model: bytes, options: Any, providers: list[Any]) -> None:
+            self._claimed = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+            self._session = create(model, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return self._claimed
+
+        def run(self, *asked: Any) -> Any:
+            if self._claimed[0] != "CPUExecutionProvider":
+                raise RuntimeError("CUDNN failure 1001:\nCUDNN_STATUS_NOT_INITIALIZED")
+            return self._session.run(*asked)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._session, name)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Broken)
+    monkeypatch.setattr(embedder, "bound", lambda *_: None)
+    with pytest.raises(ProviderUnavailableError, match=r"^cuda .* first run failed \(CUDNN failure 1001: CUDNN_"):
+        OnnxEmbedder(shipped_model_folder(), device="cuda")
+    opened = OnnxEmbedder(shipped_model_folder(), device="auto")
+    assert opened.provider.device == "cpu"
+    assert "first run failed" in opened.provider.note
+
+
 def test_unknown_device() -> None:
     """A device nobody knows is named with those that exist."""
     with pytest.raises(ValueError, match="expected auto, cpu, cuda or tensorrt"):
