@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,8 @@ class DetectStage(Stage):
     rebuild_group
         Not None: the first time a partition comes, its detectors are made anew from the log, as far as this consumer
         group has decided about it, whatever the checkpoints say.
+    timer
+        Seconds between checkpoints are counted on it: never set back, as a clock may be. Replaced in tests.
     others
         See `Stage`.
 
@@ -53,8 +56,15 @@ class DetectStage(Stage):
     max_records = 16
     max_wait_seconds = 0.005
 
-    def __init__(self, *args: Any, rebuild_group: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        rebuild_group: str | None = None,
+        timer: Callable[[], float] = time.monotonic,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._timer = timer
         self._rebuild_group = rebuild_group
         self._rebuilt: set[int] = set()
         self._folder = ThreadPoolExecutor(1, thread_name_prefix="fold")
@@ -62,7 +72,7 @@ class DetectStage(Stage):
         self._detectors: Detectors = {}
         self._dirty: set[tuple[int, str]] = set()
         self._unsaved = False
-        self._checkpoint_due = self.clock()
+        self._checkpoint_due = self._timer()
 
     @property
     def topics(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -100,7 +110,7 @@ class DetectStage(Stage):
     async def _fold_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due_in = max(0.0, self._checkpoint_due - self.clock()) if self._unsaved else None
+            due_in = max(0.0, self._checkpoint_due - self._timer()) if self._unsaved else None
             records, flush = await self.take(within=due_in)
             with self.working("fold"):
                 folded = await loop.run_in_executor(self._folder, self._fold, records, flush)
@@ -117,12 +127,12 @@ class DetectStage(Stage):
             self.metrics.scoring_seconds.observe(time.perf_counter() - started)
         # Every record waits for the next checkpoint to be done, also one that only made a dead letter.
         self._unsaved = self._unsaved or bool(records)
-        if flush or self.clock() >= self._checkpoint_due:
+        if flush or self._timer() >= self._checkpoint_due:
             folded.checkpoints = [self._checkpoint(self._detectors[at]) for at in sorted(self._dirty)]
             self._dirty.clear()
             self._unsaved = False
             self._show_detectors()
-            self._checkpoint_due = self.clock() + self.settings.detector.checkpoint_seconds
+            self._checkpoint_due = self._timer() + self.settings.detector.checkpoint_seconds
         return folded
 
     def _fold_record(self, record: IncomingRecord, folded: _Folded) -> None:

@@ -26,10 +26,12 @@ def vectors(offset: int, key: bytes = b"d", count: int = 20) -> IncomingRecord:
 
 
 @asynccontextmanager
-async def running(**settings: Any) -> AsyncIterator[tuple[DetectStage, NotedDelivery, FakeClock]]:
-    """Run a stage for as long as the context lasts; the checkpoints are due every 5 seconds of its clock."""
+async def running(
+    timer: FakeClock | None = None, **settings: Any
+) -> AsyncIterator[tuple[DetectStage, NotedDelivery, FakeClock]]:
+    """Run a stage for as long as the context lasts; the checkpoints are due every 5 seconds of its clock, or timer."""
     chosen, delivery, metrics, clock = parts(**{"detector": {"warm_up": 64, "clusters": 8}} | settings)
-    stage = DetectStage(chosen, delivery, metrics, clock)
+    stage = DetectStage(chosen, delivery, metrics, clock, timer=clock if timer is None else timer)
     delivery.stage = stage
     task = asyncio.create_task(stage.run())
     try:
@@ -132,6 +134,19 @@ async def test_a_checkpoint_comes_though_nothing_else_does() -> None:
         assert read_checkpoint(delivery.to(NAMES.detector_state)[-1].value or b"").next_offset == 2
         clock.now += 10
         await asyncio.sleep(0.3)
+        assert len(delivery.to(NAMES.detector_state)) == 2
+
+
+async def test_a_clock_that_is_set_back_delays_no_checkpoint() -> None:
+    """The time of day may jump back an hour: five seconds later what was decided is saved and done all the same."""
+    timer = FakeClock()
+    async with running(timer) as (stage, delivery, clock):
+        await stage.put(vectors(0))
+        await until(lambda: stage.done.get(AT) == 1)
+        clock.now -= 3600
+        timer.now += 6
+        await stage.put(vectors(1))
+        await until(lambda: stage.done.get(AT) == 2)
         assert len(delivery.to(NAMES.detector_state)) == 2
 
 
