@@ -5,7 +5,7 @@ number that the floating-point type holds exactly, so the product is the same bi
 in: any number of threads, any shape, any processor. That is what lets a detector's state be a function of its log.
 """
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,51 +18,6 @@ GeometryName = Literal["cosine", "standardized"]
 TINY = np.float32(1e-30)  # below this a squared norm in float32 has lost its digits
 HUGE = np.float32(1e30)
 EXACT_ROWS = 4096
-
-
-class Geometry(Protocol):
-    """What the clusterer needs to know of a space.
-
-    `rows` are what is averaged into a cluster's mean; `place` puts rows or means on the grid where products are exact;
-    `distances` compares what was placed.
-    """
-
-    name: GeometryName
-    dimension: int
-    resolution: float
-    """Distances below this are rounding, not difference."""
-
-    def rows(self, vectors: Array) -> Array:
-        """Vectors (N, D) float32 as callers give them -> rows (N, D) that may be averaged."""
-        ...
-
-    def place(self, rows: Array) -> Array:
-        """Rows or means of rows (N, D) -> grid points (N, D)."""
-        ...
-
-    def distances(self, points: Array, others: Array, squares: Array | None = None) -> Array:
-        """Distances (N, M) float64 between two sets of grid points; `squares` (M,) are those of `others`, if known."""
-        ...
-
-    def sums(self, rows: Array, labels: Array, count: int) -> Array:
-        """Add rows (N, D) up by label (N,) to (count, D); rows of label -1 count nowhere."""
-        ...
-
-    def update(self, rows: Array, half_life: float) -> bool:
-        """Learn what normal rows look like; True when grid points made before are stale."""
-        ...
-
-    def original(self, means: Array) -> Array:
-        """Means of rows -> vectors (N, D) float32 in the space the callers use."""
-        ...
-
-    def state(self) -> dict[str, Array]:
-        """Arrays that restore this geometry."""
-        ...
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Take over what `state` gave."""
-        ...
 
 
 def as_vectors(x: npt.ArrayLike) -> Array:
@@ -190,9 +145,8 @@ class Cosine:
             total += one_hot @ rows[start : start + EXACT_ROWS]
         return total
 
-    def update(self, rows: Array, half_life: float) -> bool:  # noqa: ARG002 -- the sphere has nothing to learn
-        """Nothing to learn: never stale."""
-        return False
+    def update(self, rows: Array, half_life: float) -> None:
+        """Nothing to learn from rows on the sphere."""
 
     def original(self, means: Array) -> Array:
         """Means -> unit vectors (N, D) float32."""
@@ -230,7 +184,6 @@ class Standardized:
     >>> space = Standardized(1)
     >>> rows = space.rows(as_vectors([[9], [11], [9], [11]]))
     >>> space.update(rows, half_life=1000.0)
-    True
     >>> space.distances(space.place(rows[:1]), space.place(rows[1:2])).round(2)
     array([[2.]])
     """
@@ -284,10 +237,10 @@ class Standardized:
             total[present] = np.add.reduceat(rows[taken], starts, axis=0)
         return total
 
-    def update(self, rows: Array, half_life: float) -> bool:
-        """Fold rows (N, D) float64 into mean and deviation."""
+    def update(self, rows: Array, half_life: float) -> None:
+        """Fold rows (N, D) float64 into mean and deviation; grid points made before are stale then."""
         if len(rows) == 0:
-            return False
+            return
         if self.weight == 0.0:
             below, centre, above = np.quantile(rows, [0.1, 0.5, 0.9], axis=0)
             spread = (above - below) / 2.563  # their distance in deviations, were it a Gaussian
@@ -304,7 +257,6 @@ class Standardized:
         batch_variance = np.mean((rows - batch_mean) ** 2, axis=0)
         self.variance = (1.0 - share) * self.variance + share * batch_variance + share * (1.0 - share) * step**2
         self.mean = self.mean + share * step if kept else batch_mean
-        return True
 
     def original(self, means: Array) -> Array:
         """Means -> vectors (N, D) float32."""

@@ -141,7 +141,7 @@ class DetectorFold:
     @property
     def cluster_count(self) -> int:
         """How many clusters are alive."""
-        return len(self.detector.clusters_table()[0])
+        return len(self.detector.kmeans.ids)
 
     def cluster_notes(self) -> list[ClusterNote]:
         """Return a note on every live cluster, by id."""
