@@ -234,5 +234,4 @@ class DetectStage(Stage):
         rates = [detector.detector.false_alarm_rate for detector in self._detectors.values()]
         self.metrics.false_alarm_rate.set(max(rates, default=self.settings.detector.false_alarm_rate))
         self.metrics.detectors_warming_up.set(len(self._detectors) - len(thresholds))
-        if thresholds:
-            self.metrics.threshold.set(max(thresholds))
+        self.metrics.threshold.set(max(thresholds, default=0.0))  # of detectors that are gone none is left

@@ -261,6 +261,20 @@ async def test_a_restored_stage_goes_on(monkeypatch: pytest.MonkeyPatch) -> None
     assert after.to(NAMES.detector_state)[-1].value == expected.to(NAMES.detector_state)[-1].value
 
 
+async def test_detectors_that_are_gone_leave_no_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a detector scores, its threshold is shown; when its partition is given away, no detector's is."""
+    monkeypatch.setattr(detect_stage, "load_checkpoints", lambda *_: {})
+    async with running() as (stage, _, _):
+        value = stage.metrics.registry.get_sample_value
+        for offset in range(6):
+            await stage.put(vectors(offset))
+        await asyncio.wait_for(stage.flush(), 30)
+        assert value("farpoint_outlier_threshold_ratio") == pytest.approx(0.75)
+        await stage.assign(set())
+        assert value("farpoint_detectors") == 0
+        assert value("farpoint_outlier_threshold_ratio") == 0
+
+
 async def test_batches_do_not_change_decisions() -> None:
     """How many records one batch happens to hold decides nothing."""
     async with running() as (stage, at_once, _):
