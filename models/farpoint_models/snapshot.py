@@ -83,7 +83,7 @@ def load(data: bytes) -> OutlierDetector:
     Raises
     ------
     SnapshotError
-        When the bytes are damaged, something else, or from a newer version.
+        When the bytes are damaged, something else, or of another version.
     """
     if len(data) < HEADER.size or data[: len(MAGIC)] != MAGIC:
         raise SnapshotError("not a detector snapshot")

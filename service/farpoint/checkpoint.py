@@ -64,7 +64,7 @@ def write_checkpoint(checkpoint: Checkpoint) -> bytes:
 
 
 def read_checkpoint(value: bytes) -> Checkpoint:
-    """Decode a checkpoint; raises CheckpointError where it is damaged or of a newer version."""
+    """Decode a checkpoint; raises CheckpointError where it is damaged or of another version."""
     try:
         version = msgspec.msgpack.decode(value, type=dict)["version"]
         if version != VERSION:

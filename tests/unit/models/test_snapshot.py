@@ -167,11 +167,12 @@ def test_every_damaged_byte_is_noticed() -> None:
             snapshot.load(data[:at])
 
 
-def test_newer_version_is_named() -> None:
-    """A snapshot of a newer version says so."""
+@pytest.mark.parametrize("version", [snapshot.VERSION - 1, snapshot.VERSION + 1])
+def test_another_version_is_named(version: int) -> None:
+    """A snapshot of another version, older or newer, says so."""
     data = bytearray(snapshot.dump(warm()))
-    struct.pack_into("<H", data, 8, snapshot.VERSION + 1)
-    with pytest.raises(snapshot.SnapshotError, match=f"version {snapshot.VERSION + 1}"):
+    struct.pack_into("<H", data, 8, version)
+    with pytest.raises(snapshot.SnapshotError, match=f"has version {version},"):
         snapshot.load(bytes(data))
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farpoint.checkpoint import Checkpoint, CheckpointError, ClusterNote, read_checkpoint, write_checkpoint
+from farpoint.checkpoint import VERSION, Checkpoint, CheckpointError, ClusterNote, read_checkpoint, write_checkpoint
 
 NOTE = ClusterNote(17, 4021, "2026-01-01T00:00:00.000Z", "cam-1", ["a", "b"], 0.25)
 
@@ -20,10 +20,11 @@ def test_a_checkpoint_comes_back() -> None:
     assert read_checkpoint(write_checkpoint(a_checkpoint())) == a_checkpoint()
 
 
-def test_a_newer_version_is_refused() -> None:
-    """A checkpoint of another version is not guessed at, whatever else it has."""
-    value = msgspec.msgpack.encode({"version": 99, "shape": "unknown"})
-    with pytest.raises(CheckpointError, match="version 99"):
+@pytest.mark.parametrize("version", [VERSION - 1, 99])
+def test_another_version_is_refused(version: int) -> None:
+    """A checkpoint of another version, older or newer, is not guessed at, whatever else it has."""
+    value = msgspec.msgpack.encode({"version": version, "shape": "unknown"})
+    with pytest.raises(CheckpointError, match=f"version {version};"):
         read_checkpoint(value)
 
 
