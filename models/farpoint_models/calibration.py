@@ -14,7 +14,7 @@ TAIL = 4.0
 TAIL_SIZE = 8
 """... and not beyond its eight largest distances."""
 EXCESS = 1.2
-"""... nor beyond twice the share flagged lately: a contaminated stream has outliers below the threshold too."""
+"""... nor beyond 1.2 times the share flagged lately: a contaminated stream has outliers below the threshold too."""
 FLAGGED_MEMORY = 2048.0
 """Vectors over which that share is averaged."""
 SPAN = 25.0

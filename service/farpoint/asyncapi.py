@@ -69,9 +69,9 @@ def asyncapi_document() -> dict[str, Any]:
         "info": {
             "title": "Farpoint",
             "version": version("farpoint"),
-            "description": "Pictures and vectors in; what lies far from every centroid out. Names begin with the "
-            f"setting FARPOINT_TOPICS__DOMAIN, here `{topics.domain}`; partitions and copies are those of the default "
-            "settings. Delivery is at least once: keep the ids you have seen.",
+            "description": "Pictures and vectors in; what lies far from the mass of its stream out. Names begin with "
+            f"the setting FARPOINT_TOPICS__DOMAIN, here `{topics.domain}`; partitions and copies are those of the "
+            "default settings. Delivery is at least once: keep the ids you have seen.",
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": "application/json",
@@ -183,7 +183,11 @@ def _messages() -> dict[str, Any]:
             "assignment-batch", "The decisions about one record of vectors.", "detector id", {}
         ),
         "outlierAlert": _json_message(
-            "outlier-alert", "One vector far from every centroid.", "source id", alert_headers, ("ce_type", ALERT_TYPE)
+            "outlier-alert",
+            "One vector far from where the mass of the stream lies.",
+            "source id",
+            alert_headers,
+            ("ce_type", ALERT_TYPE),
         ),
         "clusterEvent": _json_message("cluster-event", "A change in the set of clusters.", "detector id", {}),
         "checkpoint": {

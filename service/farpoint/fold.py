@@ -135,7 +135,7 @@ class DetectorFold:
 
     @property
     def threshold(self) -> float | None:
-        """The score above which a vector is an outlier now; None while warming up."""
+        """The score from which a vector is an outlier now; None while warming up."""
         return self.detector.threshold
 
     @property

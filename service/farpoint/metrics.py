@@ -136,7 +136,7 @@ class Metrics:
         )
         self.threshold = Gauge(
             "farpoint_outlier_threshold_ratio",
-            "Score above which a vector is an outlier; the highest of all detectors",
+            "Score from which a vector is an outlier; the highest of all detectors",
             registry=registry,
         )
         self.clusters = Gauge("farpoint_clusters", "Live clusters of all detectors here", registry=registry)

@@ -123,7 +123,7 @@ class NearCluster(Struct):
 
 
 class OutlierAlert(Struct):
-    """One vector far from every centroid that carries mass."""
+    """One vector far from where the mass of the stream lies."""
 
     id: Annotated[str, Meta(description="the item's id: the same when work is redone after a crash")]
     detector: str
@@ -135,7 +135,7 @@ class OutlierAlert(Struct):
     region: Region | None
     outlier_score: Annotated[float, Meta(ge=0, le=1)]
     p_value: Annotated[float, Meta(ge=0, le=1)]
-    threshold: Annotated[float, Meta(ge=0, le=1, description="the score above which a vector is an outlier")]
+    threshold: Annotated[float, Meta(ge=0, le=1, description="the score from which a vector is an outlier")]
     nearest_clusters: Annotated[list[NearCluster], Meta(max_length=3, description="nearest first")]
     thumbnail: Annotated[str, Meta(description="data:image/jpeg;base64,...")] | None
     model: str
