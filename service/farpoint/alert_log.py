@@ -16,7 +16,7 @@ from farpoint.records import IncomingRecord
 from farpoint.topic_reader import TopicReader
 from farpoint.wire import OutlierAlert, picture_bytes
 
-# An alert with its picture is about 10 kB: sorting more at once would take memory without end on a long log, and the
+# An alert with its picture is about 5 kB: sorting more at once would take memory without end on a long log, and the
 # partitions are read side by side, so what lies further apart than this is in order already.
 _SORTED_AT_ONCE = 10_000
 _IDS_REMEMBERED = 100_000
