@@ -3,6 +3,8 @@
 Both place vectors on a grid of whole numbers before any matrix product. Every partial sum of a product then is a whole
 number that the floating-point type holds exactly, so the product is the same bit for bit whatever order a BLAS adds
 in: any number of threads, any shape, any processor. That is what lets a detector's state be a function of its log.
+What is added up before the grid (lengths, means) is rounded, in an order that numpy's build and the width of the
+processor's vector instructions decide: there the last bit may differ between unlike machines, not between runs on one.
 """
 
 from typing import Any, Literal
