@@ -2,8 +2,8 @@
 
 *Fetches.* A consumer has one fetch under way to a broker. Partitions with records still in its buffer are left out of
 it; when all others are empty, the broker holds that fetch back for as long as it may, and the busy partition waits
-with it. Faust lets the broker wait 1.5 s. Now it is 50 ms: shorter ones cost an idle
-broker a fifth of a core, and a lone frame gained nothing that could be measured.
+with it. Faust lets the broker wait 1.5 s. Now it is 50 ms: shorter ones cost an idle broker a fifth of a core, and a
+lone frame gained nothing that could be measured.
 
 *Pressure.* When a stream's queue fills, Faust leaves the partition out of its polls, and a poll that has begun
 without it goes on for up to a second after the queue is empty again. A queue that blocks when it is full bounds

@@ -19,6 +19,7 @@ from farpoint.health import Check, HealthServer
 from farpoint.kafka_clients import admin, kafka_errors
 from farpoint.kafka_diagnosis import obstacle
 from farpoint.kafka_rights import missing_rights, needed_rights
+from farpoint.malloc import bound_malloc
 from farpoint.metrics import Metrics
 from farpoint.settings import Settings
 from farpoint.stage import Stage
@@ -64,6 +65,7 @@ async def run_worker(settings: Settings, stages: Sequence[str], *, rebuild: bool
     ExceptionGroup
         A stage failed unexpectedly; the process must end, so that Kafka redelivers what was not done.
     """
+    bound_malloc()
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[signal.Signals] = loop.create_future()
 
