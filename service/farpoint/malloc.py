@@ -1,7 +1,8 @@
 """The C library's allocator, told to give memory back: what is freed in large pieces must not stay with the process.
 
-glibc keeps one pool a thread, and learns from the first large buffer that is freed to take the next ones from these pools
-too. Fetched batches of many sizes then leave holes in all of them, and the worker grows for hours though it holds nothing.
+glibc keeps one pool a thread, and learns from the first large buffer that is freed to take the next ones from these
+pools too. Fetched batches of many sizes then leave holes in all of them, and the worker grows for hours though it holds
+nothing.
 """
 
 import ctypes
@@ -21,4 +22,4 @@ def bound_malloc() -> bool:
     if mallopt is None:
         return False
     settings = ((_ARENA_MAX, _ARENAS), (_MMAP_THRESHOLD, _LARGE_BYTES), (_TRIM_THRESHOLD, _LARGE_BYTES))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    return all(mallopt(name, value) == 1 for name, value in settings)
