@@ -213,14 +213,14 @@ def test_topics_then_worker_then_tools(wired: Wired, tmp_path: Path) -> None:
 
 
 def _healthy(wired: Wired) -> None:
-    # The image's own health check, word for word but for the port.
+    # The image's own health check, word for word, in the worker's environment.
     (line,) = [
         line
         for line in (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8").splitlines()
         if '"python", "-c"' in line
     ]
     _, *arguments = json.loads(line.strip().removeprefix("CMD "))
-    command = [sys.executable, *(wired.here(argument) for argument in arguments)]
-    assert subprocess.run(command, timeout=30, check=False).returncode == 0
-    nobody = [argument.replace(wired.places[":8080"], f":{free_ports(1)[0]}") for argument in command]
-    assert subprocess.run(nobody, timeout=30, capture_output=True, check=False).returncode != 0
+    command, env = [sys.executable, *arguments], wired.environment("worker")
+    assert subprocess.run(command, env=env, timeout=30, check=False).returncode == 0
+    nobody = env | {"FARPOINT_HTTP__PORT": str(free_ports(1)[0])}
+    assert subprocess.run(command, env=nobody, timeout=30, capture_output=True, check=False).returncode != 0
