@@ -16,6 +16,7 @@ from farpoint.errors import FarpointError
 from farpoint.records import DeadLetter, IncomingRecord, OutgoingRecord, positions_after
 from farpoint.stage import Flush, Stage
 from farpoint.wire import Item, MediaRecord, embeddings_headers, read_media, write_embeddings
+from farpoint_models.batches import picture_shape
 from farpoint_models.canary import CanaryError
 from farpoint_models.card import ModelCard
 from farpoint_models.embedder import DeviceError, Embedder
@@ -284,6 +285,4 @@ class EmbedStage(Stage):
 
 
 def _empty_batch(card: ModelCard, size: int) -> ImageBatch:
-    side = (card.input.height, card.input.width)
-    shape = (*side, 3) if card.input.layout == "NHWC" else (3, *side)
-    return cast("ImageBatch", np.zeros((size, *shape), card.input.dtype))
+    return cast("ImageBatch", np.zeros((size, *picture_shape(card)), card.input.dtype))
