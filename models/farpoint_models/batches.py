@@ -6,13 +6,12 @@ from typing import Final
 from farpoint_models.card import ModelCard
 from farpoint_models.images import ImageBatch
 
-# Small ones: what one piece computes on the way stays in the caches, and nothing is gained beyond.
-CPU_BATCH_SIZES: Final = (1, 2, 4)
+# Of a GPU; a CPU computes each picture by itself.
 CUDA_BATCH_SIZES: Final = (1, 8, 32, 64)
 
 
-def pieces(count: int, sizes: Sequence[int], *, pad: bool) -> Iterator[int]:
-    """Cut a batch into fixed sizes, largest first.
+def padded_pieces(count: int, sizes: Sequence[int]) -> Iterator[int]:
+    """Cut a batch into fixed sizes, largest first; the rest goes into one larger piece, with empty places.
 
     Parameters
     ----------
@@ -20,26 +19,19 @@ def pieces(count: int, sizes: Sequence[int], *, pad: bool) -> Iterator[int]:
         Pictures.
     sizes
         Allowed sizes, ascending from 1.
-    pad
-        Whether the rest goes into one larger piece, with empty places, or into several smaller ones.
 
     Yields
     ------
     int
-        A size; their sum is `count`, or more when padded.
+        A size; their sum is `count` or more.
 
     Examples
     --------
-    >>> list(pieces(27, (1, 2, 4, 8), pad=False)), list(pieces(75, (1, 8, 32, 64), pad=True))
-    ([8, 8, 8, 2, 1], [64, 32])
+    >>> list(padded_pieces(75, (1, 8, 32, 64)))
+    [64, 32]
     """
     while count > 0:
-        if count >= sizes[-1]:
-            size = sizes[-1]
-        elif pad:
-            size = next(size for size in sizes if size >= count)
-        else:
-            size = next(size for size in reversed(sizes) if size <= count)
+        size = next((size for size in sizes if size >= count), sizes[-1])
         yield size
         count -= size
 

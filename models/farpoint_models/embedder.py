@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from farpoint_models.batches import CPU_BATCH_SIZES, CUDA_BATCH_SIZES, check_batch, picture_shape, pieces
-from farpoint_models.binding import bound
+from farpoint_models.batches import CUDA_BATCH_SIZES, check_batch, picture_shape
+from farpoint_models.binding import BoundSession, CoreSessions, DeviceSession
 from farpoint_models.canary import Canary, CanaryError
 from farpoint_models.card import (
     Device,
@@ -71,7 +71,7 @@ class Embedder(Protocol):
         """Which of the card's files it really runs."""
 
     def warm_up(self) -> float:
-        """Run every batch size once, so that the first picture is not the slowest, and try the canary.
+        """Run a batch of each kind once, so that the first picture is not the slowest, and try the canary.
 
         Returns
         -------
@@ -115,10 +115,7 @@ class Embedder(Protocol):
 class OnnxEmbedder:
     """An ONNX model folder on ONNX Runtime.
 
-    A device batch is run in a few fixed sizes only: memory of shapes that vary is never given back (ONNX Runtime
-    #24376). On the CPU a batch is cut into such sizes exactly, on the GPU the last piece is filled up, since there an
-    empty place costs nothing; what comes out of empty places is dropped. Inputs and outputs are bound: on the GPU to
-    memory that stays, on the CPU to the caller's own.
+    How batches are cut for the device, and which memory is bound to it, is told in `binding`.
 
     Parameters
     ----------
@@ -130,9 +127,9 @@ class OnnxEmbedder:
         `auto`: the file that the card prefers for the device, but fp32 instead of int8 on a CPU without instructions
         for it; else the file of that precision.
     threads
-        Threads of one inference on the CPU; 0: all cores.
+        Cores that compute, on the CPU.
     batch_sizes
-        The fixed sizes, ascending, starting with 1; None: what was measured to be good for the device.
+        The fixed sizes of batches on a GPU, ascending, starting with 1.
     engine_cache
         Folder where TensorRT keeps what it built.
 
@@ -152,11 +149,11 @@ class OnnxEmbedder:
         *,
         device: RequestedDevice = "auto",
         precision: RequestedPrecision = "auto",
-        threads: int = 0,
-        batch_sizes: Sequence[int] | None = None,
+        threads: int = 1,
+        batch_sizes: Sequence[int] = CUDA_BATCH_SIZES,
         engine_cache: Path | None = None,
     ) -> None:
-        if batch_sizes is not None and (list(batch_sizes) != sorted(set(batch_sizes)) or batch_sizes[0] != 1):
+        if list(batch_sizes) != sorted(set(batch_sizes)) or batch_sizes[0] != 1:
             raise ValueError(f"batch sizes must ascend from 1, not {tuple(batch_sizes)}")
         self.card = load_card(folder)
         devices, note = candidate_devices(device)
@@ -177,11 +174,9 @@ class OnnxEmbedder:
         precision: RequestedPrecision,
         note: str,
         threads: int,
-        batch_sizes: Sequence[int] | None,
+        batch_sizes: Sequence[int],
         engine_cache: Path | None,
     ) -> None:
-        self._pad = device == "cuda"
-        self._sizes = tuple(batch_sizes or (CUDA_BATCH_SIZES if self._pad else CPU_BATCH_SIZES))
         self.precision, why = chosen_precision(self.card, device, precision)
         self.file = self.card.files[self.precision]
         model = load_model_file(folder, self.file)
@@ -190,7 +185,7 @@ class OnnxEmbedder:
             # The session's own name for its input is not known before there is one; opening it on the CPU tells.
             plain, _ = open_session(model, "cpu", requested, note, threads=1)
             options = tensorrt_options(
-                {fitting_input(plain, self.card): picture_shape(self.card)}, self._sizes[-1], engine_cache
+                {fitting_input(plain, self.card): picture_shape(self.card)}, batch_sizes[-1], engine_cache
             )
         with TemporaryDirectory(prefix="farpoint-profile-") as profile, first_run(device, requested):
             session, provider = open_session(
@@ -200,7 +195,13 @@ class OnnxEmbedder:
             placement = placement_of(session, {name: np.zeros((1, *picture_shape(self.card)), self.card.input.dtype)})
         self.provider = replace(provider, placement=placement)
         require_placement(self.provider)
-        self._device = bound(session, name, embedding_output(session, self.card), self.card, device, self._sizes)
+        output = embedding_output(session, self.card)
+        self._device: BoundSession
+        if device == "cuda":
+            self._device = DeviceSession(session, self.card, batch_sizes, name, output)
+        else:
+            narrow = open_session(model, device, requested, note, threads=1)[0] if threads > 1 else session
+            self._device = CoreSessions(session, narrow, threads, name, output)
         self._canary = Canary(self.card, self.precision)
 
     @property
@@ -219,7 +220,7 @@ class OnnxEmbedder:
         return self._canary.least_cosine
 
     def warm_up(self) -> float:
-        """Run every batch size once, and look whether the card's canary comes out as it should; return its cosine.
+        """Run a batch of each kind once, and look whether the card's canary comes out as it should; return its cosine.
 
         Raises
         ------
@@ -228,7 +229,7 @@ class OnnxEmbedder:
         DeviceError
             The device failed.
         """
-        for size in self._sizes:
+        for size in self._device.warm_up_sizes:
             self.embed(stack([self._canary.batch[0]] * size))
         try:
             return self.check_canary()
@@ -243,15 +244,11 @@ class OnnxEmbedder:
         """Embed a batch of any size; see `Embedder.embed`."""
         check_batch(batch, self.card)
         embeddings = np.empty((len(batch), self.card.dimension), np.float32)
-        start = 0
-        for size in pieces(len(batch), self._sizes, pad=self._pad):
-            piece = batch[start : start + size]
-            try:
-                self._device.run(piece, embeddings[start : start + len(piece)], size)
-            except Exception as error:  # ONNX Runtime has a dozen classes of its own
-                said = " ".join(str(error).split())[:300]
-                raise DeviceError(f"{self.provider.name} failed: {said}") from error
-            start += len(piece)
+        try:
+            self._device.run(batch, embeddings)
+        except Exception as error:  # ONNX Runtime has a dozen classes of its own
+            said = " ".join(str(error).split())[:300]
+            raise DeviceError(f"{self.provider.name} failed: {said}") from error
         return embeddings
 
 

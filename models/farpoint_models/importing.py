@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from farpoint_models.canary import CANARY_COMPONENTS, canary_image
 from farpoint_models.card import Agreement, ModelCard, ModelCardError, ModelFile
 from farpoint_models.embedder import Embeddings, OnnxEmbedder
+from farpoint_models.graph import embedding_output, fitting_input
 from farpoint_models.images import Image, preprocess, stack
 from farpoint_models.onnx_header import opsets
 from farpoint_models.providers import open_session
@@ -110,8 +111,8 @@ def import_model(model: bytes, draft: bytes, references: Sequence[Reference] = (
         (folder / MODEL_FILE).write_bytes(model)
         (folder / "card.json").write_bytes(card.to_json())
         try:
-            embedder = OnnxEmbedder(folder, device="cpu", batch_sizes=(1, 4))
-            canary = _checked_rows(embedder)
+            embedder = OnnxEmbedder(folder, device="cpu")
+            canary = _checked_rows(embedder, session)
             agreement = _checked_references(embedder, model, card, references) if references else None
         except ModelCardError as error:
             raise ModelImportError(str(error)) from error
@@ -238,11 +239,13 @@ def _card(said: Mapping[str, Any]) -> ModelCard:
         raise ModelImportError(f"the card: {error}") from error
 
 
-def _checked_rows(embedder: OnnxEmbedder) -> Embeddings:
+def _checked_rows(embedder: OnnxEmbedder, session: Any) -> Embeddings:
+    name, output = fitting_input(session, embedder.card), embedding_output(session, embedder.card)
     images = [canary_image(), canary_image()[::-1, ::-1], np.full_like(canary_image(), 128), 255 - canary_image()]
     batch = stack([preprocess(np.ascontiguousarray(image), embedder.card) for image in images])
     try:
-        together = embedder.embed(batch)
+        # As one batch, which a GPU makes of them.
+        together = session.run([output], {name: batch})[0]
         alone = np.concatenate([embedder.embed(batch[row : row + 1]) for row in range(len(batch))])
     except Exception as error:
         text = " ".join(str(error).split())[:300]
@@ -304,7 +307,7 @@ def _hint(model: bytes, card: ModelCard, references: Sequence[Reference], wanted
         (folder / MODEL_FILE).write_bytes(model)
         for shown, changed_card in tries.items():
             (folder / "card.json").write_bytes(changed_card.to_json())
-            found = cosines(_embedded(OnnxEmbedder(folder, device="cpu", batch_sizes=(1,)), references), wanted)
+            found = cosines(_embedded(OnnxEmbedder(folder, device="cpu"), references), wanted)
             if found.min() >= LEAST_REFERENCE_COSINE:
                 return shown
     return (

@@ -9,6 +9,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from farpoint.cores import usable_cores
 from farpoint.demo.clips import load_clip, vary_jpeg
 from farpoint.settings import Settings
 from farpoint.wire import AssignmentBatch
@@ -33,7 +34,7 @@ def bare_loop(pictures: list[bytes]) -> float:
     """Return frames per second of decode + int8 embed + score, all cores, nothing else."""
     settings = Settings()
     limit_cv2_threads()
-    embedder = OnnxEmbedder(settings.embedder.model, device="cpu")
+    embedder = OnnxEmbedder(settings.embedder.model, device="cpu", threads=usable_cores())
     embedder.warm_up()
     detector = OutlierDetector()
     size = settings.embedder.max_batch

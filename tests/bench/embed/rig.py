@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import Any
@@ -120,7 +120,8 @@ class Rig:
             )
         names = TopicNames(settings.topics.domain)
         sink = Sink()
-        stage = EmbedStage(self.embedder, self.threads, settings, sink, Metrics(names, ["embed"]))
+        metrics = Metrics(names, ["embed"])
+        stage = EmbedStage(self.embedder, self.threads, settings, sink, metrics)
         running = asyncio.create_task(stage.run())
 
         async def feed() -> None:
@@ -129,18 +130,14 @@ class Rig:
                 await stage.put(IncomingRecord(ref, b"cam-%d" % (offset % SOURCES), data, ()))
 
         feeding = asyncio.create_task(feed())
-        value = stage.metrics.registry.get_sample_value
-
-        def done() -> float:
-            return value("farpoint_frames_embedded_total", {"topic": names.frames}) or 0.0
-
-        await _change(done)
+        done = metrics.frames_embedded.labels(names.frames)._value.get
+        await sink.next_batch()
         await asyncio.sleep(0.3)
         # From one delivered batch to another: half a batch more or less would show in a short round.
-        await _change(done)
+        await sink.next_batch()
         first, began, cpu, cores = done(), time.perf_counter(), time.process_time(), psutil.cpu_times()
         while time.perf_counter() - began < seconds:
-            await _change(done)
+            await sink.next_batch()
         took, frames = time.perf_counter() - began, done() - first
         cost = (time.process_time() - cpu) / frames * 1000
         idle = (psutil.cpu_times().idle - cores.idle) / took / (psutil.cpu_count() or 1)
@@ -150,17 +147,21 @@ class Rig:
         return frames / took, cost, idle
 
 
-async def _change(done: Callable[[], float]) -> None:
-    before = done()
-    while done() == before:  # noqa: ASYNC110 -- a counter, and the stage knows nothing of benchmarks
-        await asyncio.sleep(0.001)
-
-
 class Sink:
     """Takes what a stage sends, and drops it."""
 
+    def __init__(self) -> None:
+        self._taken = asyncio.Event()
+
+    async def next_batch(self) -> None:
+        """Wait until a batch comes."""
+        self._taken.clear()
+        await self._taken.wait()
+
     async def send(self, records: Sequence[OutgoingRecord]) -> None:
         """Drop."""
+        if records:  # a batch has dead letters as well, mostly none
+            self._taken.set()
 
     async def send_as_owner(self, records: Sequence[OutgoingRecord]) -> bool:
         """Drop."""

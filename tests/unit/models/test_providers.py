@@ -136,7 +136,7 @@ def test_a_graph_that_strays_to_the_cpu_is_an_error(monkeypatch: pytest.MonkeyPa
             return getattr(self._session, name)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Straying)
-    monkeypatch.setattr(embedder, "bound", lambda *_: None)
+    monkeypatch.setattr(embedder, "DeviceSession", lambda *_: None)
     with pytest.raises(ProviderUnavailableError, match=r"the CPU computes .*Conv of the graph \(\d+ nodes on CPU"):
         OnnxEmbedder(shipped_model_folder(), device="cuda")
     assert OnnxEmbedder(shipped_model_folder(), device="auto").provider.device == "cpu"
@@ -204,7 +204,7 @@ def test_a_gpu_that_fails_at_its_first_run_is_not_to_be_had(monkeypatch: pytest.
             return getattr(self._session, name)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Broken)
-    monkeypatch.setattr(embedder, "bound", lambda *_: None)
+    monkeypatch.setattr(embedder, "DeviceSession", lambda *_: None)
     with pytest.raises(ProviderUnavailableError, match=r"^cuda .* first run failed \(CUDNN failure 1001: CUDNN_"):
         OnnxEmbedder(shipped_model_folder(), device="cuda")
     opened = OnnxEmbedder(shipped_model_folder(), device="auto")

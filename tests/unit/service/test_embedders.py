@@ -11,7 +11,7 @@ from farpoint.deployment_check import _execution_provider, _NotAsItShouldBeError
 from farpoint.embedders import EmbedderError, open_and_try_embedder, open_embedder
 from farpoint.metrics import Metrics
 from farpoint.settings import EmbedderSettings, Settings
-from farpoint_models.binding import _InPlace
+from farpoint_models.binding import CoreSessions
 from farpoint_models.embedder import OnnxEmbedder
 
 
@@ -27,7 +27,7 @@ def fail(*_: object) -> None:
 
 def test_a_device_that_fails_while_warming_up_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line has the device's own words; the remedy is about the device, not about the model."""
-    monkeypatch.setattr(_InPlace, "run", fail)
+    monkeypatch.setattr(CoreSessions, "run", fail)
     with pytest.raises(EmbedderError, match=r"CPUExecutionProvider failed: CUDA failure 2: out of memory$") as caught:
         open_embedder(chosen(tmp_path))
     assert "FARPOINT_EMBEDDER__DEVICE=cpu" in caught.value.remedy
@@ -36,7 +36,7 @@ def test_a_device_that_fails_while_warming_up_is_one_line(tmp_path: Path, monkey
 
 def test_the_check_says_what_the_worker_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`farpoint check` gives the worker's line for a device that fails, and its remedy."""
-    monkeypatch.setattr(_InPlace, "run", fail)
+    monkeypatch.setattr(CoreSessions, "run", fail)
     settings = Settings(embedder=chosen(tmp_path))
     with pytest.raises(EmbedderError) as caught:
         open_embedder(settings.embedder)
