@@ -56,7 +56,7 @@ class CoreSessions:
     """
 
     def __init__(self, wide: Any, narrow: Any, cores: int, name: str, output: str) -> None:
-        self.warm_up_sizes = (1, cores + 1)
+        self.warm_up_sizes: Sequence[int] = (1, cores + 1)
         self._wide = _InPlace(wide, name, output)
         self._narrow = [_InPlace(narrow, name, output) for _ in range(cores)]
         self._threads = ThreadPoolExecutor(cores, thread_name_prefix="inference")
@@ -120,7 +120,7 @@ class DeviceSession:
     def __init__(
         self, session: Any, card: ModelCard, sizes: Sequence[int], name: str, output: str, device: str = "cuda"
     ) -> None:
-        self.warm_up_sizes = tuple(sizes)
+        self.warm_up_sizes: Sequence[int] = tuple(sizes)
         self._session = session
         picture = picture_shape(card)
         dtype = np.dtype(card.input.dtype)

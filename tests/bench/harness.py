@@ -129,11 +129,11 @@ class Bench:
                 yield from records
         reader.close()
 
-    def reader(self, topic: str) -> kafka.KafkaConsumer:
-        """Read a topic from its beginning, with no group."""
+    def reader(self, topic: str, wait_ms: int = 5) -> kafka.KafkaConsumer:
+        """Read a topic from its beginning, with no group; ask the broker again every `wait_ms` while nothing comes."""
         # A fetch under way holds back what comes for partitions that it leaves out (see farpoint/faust_app.py).
         consumer = kafka_clients.consumer(
-            self.settings.kafka, auto_offset_reset="earliest", max_poll_records=5000, fetch_max_wait_ms=5
+            self.settings.kafka, auto_offset_reset="earliest", max_poll_records=5000, fetch_max_wait_ms=wait_ms
         )
         consumer.assign([kafka.TopicPartition(topic, number) for number in range(self.settings.topics.partitions)])
         return consumer

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from statistics import median
 
+from farpoint.malloc import bound_malloc
 from farpoint_models.images import limit_cv2_threads
 from tests.bench.embed.pictures import jpegs
 from tests.bench.embed.plan import FRAME
@@ -11,10 +12,17 @@ from tests.bench.embed.rig import Rig
 from tests.bench.harness import print_table
 
 
+def stage_in_processes(device: str, count: int, threads: int) -> list[tuple[float, float, float]]:
+    """Measure the stage (see `Rig.stage_cost`) in so many processes at once; on a CPU each has a core of its own."""
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        return pool.map(_stage_in_process, [(device, threads, index) for index in range(count)])
+
+
 def _stage_in_process(arguments: tuple[str, int, int]) -> tuple[float, float, float]:
     device, threads, index = arguments
+    bound_malloc()
     limit_cv2_threads()
-    if hasattr(os, "sched_setaffinity") and device == "cpu":
+    if device == "cpu":
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[index]})
     return Rig(device, 4.0, threads=threads).stage_cost(jpegs(*FRAME))
 
@@ -25,8 +33,7 @@ def gil_table(rig: Rig) -> None:
     one = rig.stage_cost(pictures, 3.0)
     count = rig.threads if rig.device == "cpu" else min(4, rig.threads)
     threads = 1 if rig.device == "cpu" else max(1, rig.threads // count)
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        each = pool.map(_stage_in_process, [(rig.device, threads, index) for index in range(count)])
+    each = stage_in_processes(rig.device, count, threads)
     print_table(
         "Is Python's lock the limit? Stage without Kafka",
         [

@@ -1,10 +1,11 @@
 """All tables, one after another."""
 
+from farpoint.malloc import bound_malloc
 from farpoint_models.images import limit_cv2_threads
 from tests.bench.embed.batches import batch_table
 from tests.bench.embed.kafka import kafka_tables
 from tests.bench.embed.memory import memory_table
-from tests.bench.embed.plan import FRAME, Plan
+from tests.bench.embed.plan import Plan
 from tests.bench.embed.precisions import precision_table
 from tests.bench.embed.processes import gil_table
 from tests.bench.embed.providers import providers_table
@@ -15,15 +16,16 @@ from tests.bench.harness import machine
 
 def report(device: str, plan: Plan) -> None:
     """Measure and print."""
+    bound_malloc()  # as the worker does
     limit_cv2_threads()
     print(machine(), flush=True)
     rig = Rig(device, plan.seconds)
     print(f"{rig.embedder.model_id}, {rig.embedder.provider.note}; {rig.embedder.provider.placement}", flush=True)
-    rates = stage_table(rig, plan)
+    stage_table(rig, plan)
     batch_table(rig, plan)
     precision_table(device, plan)
     gil_table(rig)
     if device == "cpu":
         providers_table(rig)
     memory_table(rig, plan)
-    kafka_tables(rig, rates[FRAME], plan)
+    kafka_tables(rig, plan)
