@@ -6,6 +6,7 @@ nothing but its refusal.
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ MAX_PIXELS: Final = 40_000_000
 
 # A progressive JPEG repeats its whole picture once a scan: a small file can ask for hours. Encoders write about ten.
 _MAX_JPEG_SCANS: Final = 100
+
+# What something follows: not a stuffed 0xFF, TEM, a restart or a fill byte.
+_JPEG_MARKER: Final = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 _TIFF_TILE_WIDTH: Final = 322
 _TIFF_TILE_LENGTH: Final = 323
@@ -220,21 +224,16 @@ def check_jpeg_complete(data: bytes) -> None:
     farpoint_models.errors.InvalidRecord: corrupt_image: the JPEG picture is cut off: no end marker in 12 bytes
     """
     position, scans = 2, 0
-    while (position := data.find(b"\xff", position)) >= 0 and position + 1 < len(data):
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-        elif marker <= 0x01 or 0xD0 <= marker <= 0xD7:  # a stuffed 0xFF, TEM, restarts: nothing follows
-            position += 2
-        elif marker == 0xD9 and scans:  # end of image
+    while found := _JPEG_MARKER.search(data, position):
+        marker = data[found.end() - 1]
+        if marker == 0xD9 and scans:  # end of image
             return
-        elif marker in {0xD8, 0xD9}:  # another picture starts, or this one ends before its first scan
+        if marker in {0xD8, 0xD9}:  # another picture starts, or this one ends before its first scan
             break
-        else:
-            scans += marker == 0xDA
-            if scans > _MAX_JPEG_SCANS:
-                raise InvalidRecord(InvalidReason.CORRUPT_IMAGE, f"a JPEG picture of over {_MAX_JPEG_SCANS} scans")
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        scans += marker == 0xDA
+        if scans > _MAX_JPEG_SCANS:
+            raise InvalidRecord(InvalidReason.CORRUPT_IMAGE, f"a JPEG picture of over {_MAX_JPEG_SCANS} scans")
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
     message = f"the JPEG picture is cut off: no end marker in {len(data)} bytes"
     raise InvalidRecord(InvalidReason.CORRUPT_IMAGE, message)
 

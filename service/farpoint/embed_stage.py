@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,8 +25,8 @@ from farpoint_models.images import ImageBatch, decode_image, preprocess, thumbna
 SHARED_DETECTOR = "shared"
 # Well under Kafka's customary limit of 1 MB a record, whatever the model's dimension.
 MAX_BATCH_BYTES = 512 * 1024
-# One is filled while another waits for the device and a third is on it.
-_BUFFERS = 3
+# Two are being filled while another waits for the device and a fourth is on it.
+_BUFFERS = 4
 
 _log = structlog.get_logger(__name__)
 
@@ -57,14 +56,27 @@ class DecodedFrame:
         )
 
 
-@dataclass(slots=True)
 class _Batch:
-    records: list[IncomingRecord]
-    flush: Flush | None
-    inputs: ImageBatch
-    frames: list[DecodedFrame]
-    letters: list[DeadLetter]
-    outgoing: list[OutgoingRecord]
+    """A device batch on its way through the steps."""
+
+    def __init__(self, records: list[IncomingRecord], flush: Flush | None, inputs: ImageBatch) -> None:
+        self.records = records
+        self.flush = flush
+        self.inputs = inputs
+        self.results: list[DecodedFrame | DeadLetter | None] = [None] * len(records)
+        self.frames: list[DecodedFrame] = []
+        self.letters: list[DeadLetter] = []
+        self.outgoing: list[OutgoingRecord] = []
+
+    def sort_out(self) -> None:
+        """Put the good frames together, and their pictures, and the bad ones apart."""
+        for row, result in enumerate(self.results):
+            if isinstance(result, DecodedFrame):
+                if row > len(self.frames):  # close the gap that a bad picture left
+                    self.inputs[len(self.frames)] = self.inputs[row]
+                self.frames.append(result)
+            elif result is not None:
+                self.letters.append(result)
 
 
 def decode_frame(
@@ -154,6 +166,7 @@ class EmbedStage(Stage):
         self._buffers: asyncio.Queue[ImageBatch] = asyncio.Queue()
         for _ in range(_BUFFERS):
             self._buffers.put_nowait(_empty_batch(embedder.card, self.max_records))
+        self._decoding: asyncio.Queue[tuple[_Batch, asyncio.Future[list[tuple[float, float]]]]] = asyncio.Queue(1)
         self._decoded: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
         self._embedded: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=2)
         self.hungry.set()
@@ -180,47 +193,50 @@ class EmbedStage(Stage):
         """Run the three steps, and the canary now and then, until cancelled."""
         async with asyncio.TaskGroup() as steps:
             steps.create_task(self._decode_batches())
+            steps.create_task(self._finish_decoding())
             steps.create_task(self._embed_batches())
             steps.create_task(self._deliver_batches())
             steps.create_task(self._try_canary_now_and_then())
 
     async def _decode_batches(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             inputs = await self._buffers.get()
             records, flush = await self.take()
-            batch = _Batch(records, flush, inputs, [], [], [])
-            results: list[DecodedFrame | DeadLetter | None] = [None] * len(records)
-            # A flush brings no records, and would count as decoded in no time.
-            with self.working("decode"), self.metrics.decode_seconds.time() if records else nullcontext():
-                # One call a thread, not one a picture: each takes the next picture that nobody has.
-                turns = iter(range(len(records)))
-                await asyncio.gather(
-                    *(
-                        loop.run_in_executor(self._decoders, self._decode_some, turns, records, inputs, results)
-                        for _ in range(min(self._decode_threads, len(records)))
-                    )
-                )
-            for row, result in enumerate(results):
-                if isinstance(result, DecodedFrame):
-                    if row > len(batch.frames):  # close the gap that a bad picture left
-                        inputs[len(batch.frames)] = inputs[row]
-                    batch.frames.append(result)
-                elif result is not None:
-                    batch.letters.append(result)
-            self.hungry.clear()
-            await self._decoded.put(batch)
+            batch = _Batch(records, flush, inputs)
+            await self._decoding.put((batch, self._start_decoding(batch)))
+            if len(records) < self.max_records:
+                await self._decoding.join()
+            # Behind a full batch there is more: threads that find no picture left in it begin the next at once.
 
-    def _decode_some(
-        self,
-        turns: Iterator[int],
-        records: Sequence[IncomingRecord],
-        inputs: ImageBatch,
-        results: list[DecodedFrame | DeadLetter | None],
-    ) -> None:
+    def _start_decoding(self, batch: _Batch) -> asyncio.Future[list[tuple[float, float]]]:
+        loop = asyncio.get_running_loop()
+        # One call a thread, not one a picture: each takes the next picture that nobody has.
+        turns = iter(range(len(batch.records)))
+        return asyncio.gather(
+            *(
+                loop.run_in_executor(self._decoders, self._decode_some, turns, batch)
+                for _ in range(min(self._decode_threads, len(batch.records)))
+            )
+        )
+
+    def _decode_some(self, turns: Iterator[int], batch: _Batch) -> tuple[float, float]:
+        began = time.perf_counter()
         card, max_pixels = self.embedder.card, self.settings.media.max_pixels
         for row in turns:
-            results[row] = decode_frame(records[row], card, max_pixels, inputs[row])
+            batch.results[row] = decode_frame(batch.records[row], card, max_pixels, batch.inputs[row])
+        return began, time.perf_counter()
+
+    async def _finish_decoding(self) -> None:
+        while True:
+            batch, decoding = await self._decoding.get()
+            with self.working("decode"):
+                times = await decoding
+            if times:  # a flush brings no records, and would count as decoded in no time
+                self.metrics.decode_seconds.observe(max(ended for _, ended in times) - min(began for began, _ in times))
+            batch.sort_out()
+            self.hungry.clear()
+            await self._decoded.put(batch)
+            self._decoding.task_done()
 
     async def _embed_batches(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """Frames: the worker end to end against the same work in a bare loop without Kafka or Faust; latency; memory."""
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from statistics import quantiles
@@ -12,7 +13,7 @@ import numpy as np
 from farpoint.cores import usable_cores
 from farpoint.demo.clips import load_clip, vary_jpeg
 from farpoint.settings import Settings
-from farpoint.wire import AssignmentBatch
+from farpoint.wire import Assignment, AssignmentBatch
 from farpoint_models.detector import OutlierDetector
 from farpoint_models.embedder import OnnxEmbedder
 from farpoint_models.images import decode_image, limit_cv2_threads, preprocess, stack
@@ -65,23 +66,23 @@ def publish(run: Bench, pictures: list[bytes], count: int) -> None:
 def decided(run: Bench, count: int) -> tuple[float, float]:
     """Wait until `count` frames are decided; return frames per second once it ran, and the largest memory, MiB."""
     rss = 0.0
-    while (seen := _items(run)) < count:
+    found: list[tuple[float, int]] = []
+    # The records' timestamps tell the time: who looks often only takes the worker's cores away.
+    reader = run.reader(run.names.assignments, wait_ms=500)
+    while sum(items for _, items in found) < count:
         rss = max(rss, run.worker_rss())
-        time.sleep(min(5.0, (count - seen) / 1000))
-    times = sorted(
-        (record.timestamp / 1000, len(msgspec.json.decode(record.value, type=AssignmentBatch).items))
-        for record in run.records(run.names.assignments)
-    )
+        time.sleep(0.5)
+        for records in reader.poll(timeout_ms=500).values():
+            found += [(record.timestamp / 1000, len(_items(record.value))) for record in records]
+    reader.close()
+    found.sort()
     # The first batches are of a worker that is still filling its queues.
-    skip = len(times) // 10
-    return sum(items for _, items in times[skip + 1 :]) / (times[-1][0] - times[skip][0]), rss
+    skip = len(found) // 10
+    return sum(items for _, items in found[skip + 1 :]) / (found[-1][0] - found[skip][0]), rss
 
 
-def _items(run: Bench) -> int:
-    return sum(
-        len(msgspec.json.decode(record.value, type=AssignmentBatch).items)
-        for record in run.records(run.names.assignments)
-    )
+def _items(value: bytes) -> Sequence[Assignment]:
+    return msgspec.json.decode(value, type=AssignmentBatch).items
 
 
 def throughput(pictures: list[bytes]) -> list[list[object]]:
@@ -103,7 +104,8 @@ def latency(pictures: list[bytes], per_second: float) -> list[object]:
     with bench("bench") as run, run.worker():
         publish(run, pictures, 300)
         decided(run, 300)
-        reader = run.reader(run.names.assignments)
+        # All that comes is taken at once, so no fetch leaves a partition out: the broker may hold each for long.
+        reader = run.reader(run.names.assignments, wait_ms=500)
         reader.seek_to_end()
         for part in reader.assignment():
             reader.position(part)
@@ -117,12 +119,13 @@ def latency(pictures: list[bytes], per_second: float) -> list[object]:
                     run.names.frames, key=f"cam-{sent % SOURCES}".encode(), value=pictures[sent % len(pictures)]
                 )
                 sent += 1
-            for records in reader.poll(timeout_ms=2).values():
+            for records in reader.poll(timeout_ms=5).values():
                 now = time.time()
                 for record in records:
-                    items = msgspec.json.decode(record.value, type=AssignmentBatch).items
                     delays += [
-                        now - item.media.timestamp / 1000 for item in items if item.media and item.media.timestamp
+                        now - item.media.timestamp / 1000
+                        for item in _items(record.value)
+                        if item.media and item.media.timestamp
                     ]
         producer.close()
         reader.close()
