@@ -142,7 +142,8 @@ class EmbedStage(Stage):
     """Decode in a thread pool, embed in a thread of its own, deliver: three steps, a batch in each.
 
     Pictures are decoded straight into the batch that goes to the device, and these batches are used again and again:
-    memory does not grow with what comes in. While the device is idle a batch is whatever is there.
+    memory does not grow with what comes in. While the device is idle a batch is whatever is there. Under load, when
+    batches are full, two are decoded at a time, so that no thread waits for the last picture of another.
 
     Parameters
     ----------
@@ -190,7 +191,7 @@ class EmbedStage(Stage):
         """Be given partitions; this stage keeps nothing between batches."""
 
     async def run(self) -> None:
-        """Run the three steps, and the canary now and then, until cancelled."""
+        """Run the steps, and the canary now and then, until cancelled."""
         async with asyncio.TaskGroup() as steps:
             steps.create_task(self._decode_batches())
             steps.create_task(self._finish_decoding())

@@ -43,7 +43,7 @@ def plan_for(device: str, arguments: Sequence[str]) -> Plan:
     memory = next((int(argument[9:]) for argument in arguments if argument.startswith("--frames=")), 2000)
     if "--quick" in arguments:
         return Plan(
-            memory, 1000 if device == "cpu" else 20_000, sizes=(FRAME,), batches=(1, 4, 32), loads=(0.5,), seconds=0.5,
+            memory, 2000 if device == "cpu" else 20_000, sizes=(FRAME,), batches=(1, 4, 32), loads=(0.5,), seconds=0.5,
             rounds=1,
         )  # fmt: skip
-    return Plan(memory, 3000 if device == "cpu" else 20_000)
+    return Plan(memory, 6000 if device == "cpu" else 20_000)
