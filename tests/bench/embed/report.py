@@ -11,6 +11,7 @@ from tests.bench.embed.processes import gil_table
 from tests.bench.embed.providers import providers_table
 from tests.bench.embed.rig import Rig
 from tests.bench.embed.stage import stage_table
+from tests.bench.embed.waiting import waiting_table
 from tests.bench.harness import machine
 
 
@@ -26,6 +27,7 @@ def report(device: str, plan: Plan) -> None:
     precision_table(device, plan)
     gil_table(rig)
     if device == "cpu":
+        waiting_table(rig)
         providers_table(rig)
     memory_table(rig, plan)
     kafka_tables(rig, plan)
