@@ -6,12 +6,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from tests.bench.harness import machine, print_table
 from tests.chaos.brokers import Brokers
 from tests.integration.worker_process import Topics, WorkerProcess
 from tests.soak.load import Load
 from tests.soak.slope import fit_slope
-from tests.soak.watch import Watch
+from tests.soak.watch import KINDS, Watch
 
 WARM_UP_SHARE = 0.4
 """Not looked at: models, buffers and Java's heap fill at first."""
@@ -56,6 +58,13 @@ def soak(minutes: float, folder: Path) -> list[str]:
     print(f"\n{machine()}")
     title = f"Soak, {minutes:.0f} minutes, {total:,} records, lag back at zero after {settled:.0f} s"
     print_table(title, rows, ["process", "what", "mean", "growth an hour", "interval of 95 %"])
+    # A line has one slope; this shows whether what grows goes on growing.
+    tenths = np.array_split(watch.values[JUDGED, KINDS[0]], 10)
+    print_table(
+        f"Resident memory of the {JUDGED} in each tenth of the time, MiB",
+        [[f"{tenth.mean():.1f}" for tenth in tenths]],
+        [str(number) for number in range(1, 11)],
+    )
     return problems
 
 
