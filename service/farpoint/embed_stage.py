@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -56,17 +56,17 @@ class DecodedFrame:
         )
 
 
+@dataclass(slots=True)
 class _Batch:
     """A device batch on its way through the steps."""
 
-    def __init__(self, records: list[IncomingRecord], flush: Flush | None, inputs: ImageBatch) -> None:
-        self.records = records
-        self.flush = flush
-        self.inputs = inputs
-        self.results: list[DecodedFrame | DeadLetter | None] = [None] * len(records)
-        self.frames: list[DecodedFrame] = []
-        self.letters: list[DeadLetter] = []
-        self.outgoing: list[OutgoingRecord] = []
+    records: list[IncomingRecord]
+    flush: Flush | None
+    inputs: ImageBatch
+    results: list[DecodedFrame | DeadLetter | None]
+    frames: list[DecodedFrame] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    outgoing: list[OutgoingRecord] = field(default_factory=list)
 
     def sort_out(self) -> None:
         """Put the good frames together, and their pictures, and the bad ones apart."""
@@ -203,7 +203,7 @@ class EmbedStage(Stage):
         while True:
             inputs = await self._buffers.get()
             records, flush = await self.take()
-            batch = _Batch(records, flush, inputs)
+            batch = _Batch(records, flush, inputs, [None] * len(records))
             await self._decoding.put((batch, self._start_decoding(batch)))
             if len(records) < self.max_records:
                 await self._decoding.join()

@@ -3,32 +3,22 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle, islice
 from statistics import quantiles
 
-import cv2
 import msgspec
 import numpy as np
 
 from farpoint.cores import usable_cores
-from farpoint.demo.clips import load_clip, vary_jpeg
 from farpoint.settings import Settings
 from farpoint.wire import Assignment, AssignmentBatch
 from farpoint_models.detector import OutlierDetector
 from farpoint_models.embedder import OnnxEmbedder
 from farpoint_models.images import decode_image, limit_cv2_threads, preprocess, stack
-from tests.bench.harness import Bench, bench, print_table
+from tests.bench.harness import Bench, bench, print_table, rate_after
+from tests.bench.pictures import SOURCES, jpegs
 
 FRAMES = 2000
 WAITING = 20_000
-SOURCES = 8
-
-
-def jpegs(count: int) -> list[bytes]:
-    """Return `count` different 640x480 JPEGs of real video, about 50 kB each."""
-    rng = np.random.default_rng(0)
-    clips = [frame for name in ("bikes", "bigbuckbunny") for frame in load_clip(name)]
-    return [vary_jpeg(cv2.resize(frame, (640, 480)), rng) for frame in islice(cycle(clips), count)]
 
 
 def bare_loop(pictures: list[bytes]) -> float:
@@ -52,33 +42,11 @@ def bare_loop(pictures: list[bytes]) -> float:
         return len(pictures) / (time.perf_counter() - began)
 
 
-def publish(run: Bench, pictures: list[bytes], count: int) -> None:
-    """Publish `count` frames of several sources."""
-    producer = run.producer()
-    for number, data in enumerate(islice(cycle(pictures), count)):
-        producer.send(run.names.frames, key=f"cam-{number % SOURCES}".encode(), value=data)
-        if number % 500 == 0:
-            producer.flush()
-    producer.flush()
-    producer.close()
-
-
 def decided(run: Bench, count: int) -> tuple[float, float]:
     """Wait until `count` frames are decided; return frames per second once it ran, and the largest memory, MiB."""
-    rss = 0.0
-    found: list[tuple[float, int]] = []
-    # The records' timestamps tell the time: who looks often only takes the worker's cores away.
-    reader = run.reader(run.names.assignments, wait_ms=500)
-    while sum(items for _, items in found) < count:
-        rss = max(rss, run.worker_rss())
-        time.sleep(0.5)
-        for records in reader.poll(timeout_ms=500).values():
-            found += [(record.timestamp / 1000, len(_items(record.value))) for record in records]
-    reader.close()
-    found.sort()
+    looks = [(found, run.worker_rss()) for found in run.counts(run.names.assignments, count, _items)]
     # The first batches are of a worker that is still filling its queues.
-    skip = len(found) // 10
-    return sum(items for _, items in found[skip + 1 :]) / (found[-1][0] - found[skip][0]), rss
+    return rate_after(0.1, looks[-1][0]), max(rss for _, rss in looks)
 
 
 def _items(value: bytes) -> Sequence[Assignment]:
@@ -91,7 +59,7 @@ def throughput(pictures: list[bytes]) -> list[list[object]]:
     for number in range(3):
         bare = bare_loop(pictures)
         with bench("bench") as run:
-            publish(run, pictures, FRAMES)
+            run.publish(pictures, FRAMES)
             with run.worker():
                 rate, _ = decided(run, FRAMES)
         rows.append([number + 1, f"{bare:.0f}", f"{rate:.0f}", f"{rate / bare:.0%}"])
@@ -102,13 +70,9 @@ def latency(pictures: list[bytes], per_second: float) -> list[object]:
     """Publish at a fixed pace; return the p50 and p99 from the frame's timestamp to the decision being readable."""
     seconds = 30.0
     with bench("bench") as run, run.worker():
-        publish(run, pictures, 300)
+        run.publish(pictures, 300)
         decided(run, 300)
-        # All that comes is taken at once, so no fetch leaves a partition out: the broker may hold each for long.
-        reader = run.reader(run.names.assignments, wait_ms=500)
-        reader.seek_to_end()
-        for part in reader.assignment():
-            reader.position(part)
+        reader = run.reader_at_end(run.names.assignments)
         producer = run.producer()
         delays: list[float] = []
         began = time.perf_counter()
@@ -136,7 +100,7 @@ def latency(pictures: list[bytes], per_second: float) -> list[object]:
 def memory(pictures: list[bytes]) -> list[object]:
     """Let a worker start with many frames waiting; return its memory early and at its largest."""
     with bench("bench") as run:
-        publish(run, pictures, WAITING)
+        run.publish(pictures, WAITING)
         with run.worker():
             decided(run, 2000)
             early = run.worker_rss()
@@ -146,7 +110,7 @@ def memory(pictures: list[bytes]) -> list[object]:
 
 def main() -> None:
     """Measure and print."""
-    pictures = jpegs(FRAMES)
+    pictures = jpegs(640, 480, FRAMES)
     size = sum(map(len, pictures)) / len(pictures) / 1000
     rows = throughput(pictures)
     print_table(

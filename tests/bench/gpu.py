@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from farpoint_models.cuda import driver_version, problem_with_machine
 from tests.bench.embed.pace import paced
-from tests.bench.embed.pictures import jpegs
 from tests.bench.embed.plan import Plan, plan_for
 from tests.bench.embed.report import report
 from tests.bench.embed.rig import Rig
 from tests.bench.harness import print_table
+from tests.bench.pictures import jpegs
 
 
 def tensorrt_table(plan: Plan) -> None:

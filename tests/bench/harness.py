@@ -5,9 +5,10 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from farpoint.ports import free_ports
 from farpoint.settings import Settings
 from farpoint.topic_admin import apply_topics
 from farpoint.topics import TopicNames, topics_table
+from tests.bench.pictures import SOURCES
 
 VERSIONS = ("faust-streaming", "aiokafka", "kafka-python", "onnxruntime-gpu", "numpy", "scikit-learn")
 
@@ -52,6 +54,14 @@ def print_table(title: str, rows: Sequence[Sequence[object]], header: Sequence[s
     print("| " + " | ".join("---" for _ in header) + " |")
     for row in rows:
         print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+
+
+def rate_after(share: float, counts: Iterable[tuple[float, int]]) -> float:
+    """Return items a second of what `Bench.counts` found, but for the first `share` of the records."""
+    found = sorted(counts)
+    skip = int(len(found) * share)
+    took = found[-1][0] - found[skip][0]
+    return sum(items for _, items in found[skip + 1 :]) / took if took else 0.0
 
 
 class Bench:
@@ -128,6 +138,44 @@ class Bench:
             for records in reader.poll(timeout_ms=500).values():
                 yield from records
         reader.close()
+
+    def publish(self, pictures: Sequence[bytes], count: int, *, evenly: bool = False) -> None:
+        """Publish `count` frames of several sources; `evenly`: as many to each partition."""
+        producer = self.producer()
+        for number, data in enumerate(islice(cycle(pictures), count)):
+            source = number % SOURCES
+            partition = source % self.settings.topics.partitions if evenly else None
+            producer.send(self.names.frames, key=b"cam-%d" % source, value=data, partition=partition)
+            if number % 500 == 0:
+                producer.flush()
+        producer.flush()
+        producer.close()
+
+    def counts(
+        self, topic: str, count: int, items_of: Callable[[bytes], Sequence[Any]]
+    ) -> Iterator[list[tuple[float, int]]]:
+        """Look twice a second until a topic's records hold `count` items; yield seconds and items of each so far."""
+        # The records' timestamps tell the time: who looks often only takes the worker's cores away.
+        reader = self.reader(topic, wait_ms=500)
+        found: list[tuple[float, int]] = []
+        deadline = time.monotonic() + 300
+        while sum(items for _, items in found) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the worker got no further")
+            time.sleep(0.5)
+            for records in reader.poll(timeout_ms=500).values():
+                found += [(record.timestamp / 1000, len(items_of(record.value))) for record in records]
+            yield found
+        reader.close()
+
+    def reader_at_end(self, topic: str) -> kafka.KafkaConsumer:
+        """Read a topic from now on; all that comes must be taken at once."""
+        # Then no fetch leaves a partition out, and the broker may hold each for long.
+        reader = self.reader(topic, wait_ms=500)
+        reader.seek_to_end()
+        for part in reader.assignment():
+            reader.position(part)
+        return reader
 
     def reader(self, topic: str, wait_ms: int = 5) -> kafka.KafkaConsumer:
         """Read a topic from its beginning, with no group; ask the broker again every `wait_ms` while nothing comes."""

@@ -1,9 +1,9 @@
 """Table: sizes of batches."""
 
-from tests.bench.embed.pictures import jpegs
 from tests.bench.embed.plan import FRAME, Plan
 from tests.bench.embed.rig import Rig
 from tests.bench.harness import print_table
+from tests.bench.pictures import jpegs
 
 
 def batch_table(rig: Rig, plan: Plan) -> None:

@@ -3,27 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from itertools import cycle, islice
 from typing import Any
 
 import msgspec
 
 from farpoint.wire import EmbeddingBatchMsgpack
-from tests.bench.embed.pictures import SOURCES
-from tests.bench.harness import Bench
-
-
-def publish(run: Bench, pictures: Sequence[bytes], count: int) -> None:
-    """Publish `count` frames of several sources, as many to each partition."""
-    producer = run.producer()
-    partitions = run.settings.topics.partitions
-    for number, data in enumerate(islice(cycle(pictures), count)):
-        source = number % SOURCES
-        producer.send(run.names.frames, key=b"cam-%d" % source, value=data, partition=source % partitions)
-        if number % 500 == 0:
-            producer.flush()
-    producer.flush()
-    producer.close()
+from tests.bench.harness import Bench, rate_after
+from tests.bench.pictures import SOURCES
 
 
 def embedded_rate(run: Bench, count: int) -> float:
@@ -31,21 +17,8 @@ def embedded_rate(run: Bench, count: int) -> float:
 
     The first may be of workers that still start, and share the partitions anew each time one has.
     """
-    # The records' timestamps tell the time: who looks often only takes the worker's cores away.
-    reader = run.reader(run.names.embeddings, wait_ms=500)
-    found: list[tuple[float, int]] = []
-    deadline = time.monotonic() + 300
-    while sum(items for _, items in found) < count:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the worker got no further")
-        time.sleep(0.5)
-        for records in reader.poll(timeout_ms=500).values():
-            found += [(record.timestamp / 1000, len(_items(record.value))) for record in records]
-    reader.close()
-    found.sort()
-    skip = len(found) // 2
-    took = found[-1][0] - found[skip][0]
-    return sum(items for _, items in found[skip + 1 :]) / took if took else 0.0
+    *_, found = run.counts(run.names.embeddings, count, _items)
+    return rate_after(0.5, found)
 
 
 def _items(value: bytes) -> Sequence[Any]:
@@ -54,7 +27,7 @@ def _items(value: bytes) -> Sequence[Any]:
 
 def lone_frames(run: Bench, pictures: Sequence[bytes], count: int) -> Iterator[float]:
     """Publish one frame after another, each when the one before is embedded; yield milliseconds."""
-    reader = at_end(run)
+    reader = run.reader_at_end(run.names.embeddings)
     producer = run.quick_producer()
     for number in range(-5, count):  # a producer's first records wait for it to find its way to the broker
         time.sleep(0.02 + 0.0007 * (number % 31))  # not in step with anything
@@ -70,7 +43,7 @@ def lone_frames(run: Bench, pictures: Sequence[bytes], count: int) -> Iterator[f
 
 def loaded_frames(run: Bench, pictures: Sequence[bytes], per_second: float, seconds: float) -> Iterator[float]:
     """Publish at a fixed pace; yield milliseconds from a frame's timestamp to its vector being readable."""
-    reader = at_end(run)
+    reader = run.reader_at_end(run.names.embeddings)
     producer = run.quick_producer()
     total = int(per_second * seconds)
     stop = threading.Event()
@@ -98,13 +71,3 @@ def loaded_frames(run: Bench, pictures: Sequence[bytes], per_second: float, seco
     sending.join()
     producer.close()
     reader.close()
-
-
-def at_end(run: Bench) -> Any:
-    """Read the embeddings from now on."""
-    # All that comes is taken at once, so no fetch leaves a partition out: the broker may hold each for long.
-    reader = run.reader(run.names.embeddings, wait_ms=500)
-    reader.seek_to_end()
-    for part in reader.assignment():
-        reader.position(part)
-    return reader

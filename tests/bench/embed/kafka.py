@@ -9,12 +9,12 @@ from statistics import median, quantiles
 import numpy as np
 
 from farpoint_models.images import decode_image, preprocess
-from tests.bench.embed.frames import embedded_rate, loaded_frames, lone_frames, publish
-from tests.bench.embed.pictures import jpegs
+from tests.bench.embed.frames import embedded_rate, loaded_frames, lone_frames
 from tests.bench.embed.plan import FRAME, Plan
 from tests.bench.embed.processes import stage_in_processes
 from tests.bench.embed.rig import Rig
 from tests.bench.harness import bench, print_table
+from tests.bench.pictures import jpegs
 
 
 def kafka_tables(rig: Rig, plan: Plan) -> None:
@@ -40,7 +40,7 @@ def kafka_tables(rig: Rig, plan: Plan) -> None:
         ],
     )  # fmt: skip
     with bench("bench") as run, run.worker("embed", FARPOINT_EMBEDDER__DEVICE=rig.device):
-        publish(run, pictures, 200)
+        run.publish(pictures, 200, evenly=True)
         embedded_rate(run, 200)
         bare = median(_bare_seconds(rig, data) for data in pictures for _ in range(3)) * 1000
         lone = quantiles(list(lone_frames(run, pictures, 150)), n=100)
@@ -80,7 +80,7 @@ def _worker_rate(
     """Return frames a second through a worker, and the milliseconds of one that worker and broker take."""
     arguments = ["--processes", str(processes)] if processes > 1 else []
     with _on_cores(others), bench("bench") as run:
-        publish(run, pictures, frames)
+        run.publish(pictures, frames, evenly=True)
         with ExitStack() as stack:
             with _on_cores(own):
                 stack.enter_context(run.worker("embed", arguments, FARPOINT_EMBEDDER__DEVICE=rig.device))

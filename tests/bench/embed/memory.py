@@ -11,10 +11,10 @@ from farpoint.metrics import Metrics
 from farpoint.records import IncomingRecord
 from farpoint.topics import TopicNames
 from farpoint.wire import RecordRef
-from tests.bench.embed.pictures import jpegs
 from tests.bench.embed.plan import Plan
 from tests.bench.embed.rig import Rig, Sink
 from tests.bench.harness import print_table
+from tests.bench.pictures import jpegs
 
 
 def memory_table(rig: Rig, plan: Plan) -> None:

@@ -6,10 +6,10 @@ from statistics import median
 
 from farpoint.malloc import bound_malloc
 from farpoint_models.images import limit_cv2_threads
-from tests.bench.embed.pictures import jpegs
 from tests.bench.embed.plan import FRAME
 from tests.bench.embed.rig import Rig
 from tests.bench.harness import print_table
+from tests.bench.pictures import jpegs
 
 
 def stage_in_processes(device: str, count: int, threads: int) -> list[tuple[float, float, float]]:

@@ -22,7 +22,7 @@ from farpoint_models.card import load_model_file
 from farpoint_models.embedder import OnnxEmbedder
 from farpoint_models.images import decode_image, preprocess, thumbnail_jpeg
 from tests.bench.embed.pace import measured, paced
-from tests.bench.embed.pictures import SOURCES
+from tests.bench.pictures import SOURCES
 
 DECODED = 32
 """Pictures decoded in one step."""
@@ -130,7 +130,10 @@ class Rig:
                 await stage.put(IncomingRecord(ref, b"cam-%d" % (offset % SOURCES), data, ()))
 
         feeding = asyncio.create_task(feed())
-        done = metrics.frames_embedded.labels(names.frames)._value.get
+
+        def done() -> float:
+            return metrics.registry.get_sample_value("farpoint_frames_embedded_total", {"topic": names.frames}) or 0.0
+
         await sink.next_batch()
         await asyncio.sleep(0.3)
         # From one delivered batch to another: half a batch more or less would show in a short round.

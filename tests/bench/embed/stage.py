@@ -2,11 +2,11 @@
 
 from statistics import median
 
-from tests.bench.embed.pictures import jpegs
 from tests.bench.embed.plan import Plan
 from tests.bench.embed.rig import Rig
 from tests.bench.embed.utilisation import utilisation
 from tests.bench.harness import print_table
+from tests.bench.pictures import jpegs
 
 
 def stage_table(rig: Rig, plan: Plan) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 
 from farpoint_models.embedder import Embeddings, OnnxEmbedder
 from farpoint_models.images import ImageBatch
-from tests.bench.embed.pictures import jpegs
 from tests.bench.embed.plan import FRAME
 from tests.bench.embed.rig import Rig
 from tests.bench.harness import print_table
+from tests.bench.pictures import jpegs
 
 _SPEEDS = (0.5, 0.8, 1.0, 3.0)
 
